@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Failures as values. Every failure site names one Cause; a Cause has one errno and one sentence.
+// Media and environment fail this way; a programmer's mistake is an assert; only allocation throws.
+#pragma once
+
+#include <cerrno>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace pinfs {
+
+// clang-format off
+//    cause                    errno         sentence
+#define PINFS_CAUSES(X) \
+    X(not_found,               ENOENT,       "no such entry") \
+    X(exists,                  EEXIST,       "the name exists already") \
+    X(not_a_directory,         ENOTDIR,      "not a directory") \
+    X(is_a_directory,          EISDIR,       "is a directory") \
+    X(directory_not_empty,     ENOTEMPTY,    "the directory is not empty") \
+    X(name_too_long,           ENAMETOOLONG, "the name is longer than 255 bytes") \
+    X(name_collisions,         ENOSPC,       "too many names of this directory share one hash") \
+    X(too_many_links,          EMLINK,       "too many links to one inode") \
+    X(not_permitted,           EPERM,        "operation not permitted") \
+    X(invalid_argument,        EINVAL,       "invalid argument") \
+    X(would_be_ancestor,       EINVAL,       "a directory cannot move below itself") \
+    X(file_too_large,          EFBIG,        "beyond the largest file size, 16 TiB") \
+    X(no_space,                ENOSPC,       "no free blocks left in the region") \
+    X(no_inodes,               ENOSPC,       "no inode numbers left") \
+    X(stale_inode,             ESTALE,       "the inode is gone") \
+    X(no_data,                 ENXIO,        "no data or hole beyond this offset") \
+    X(no_attribute,            ENODATA,      "no such extended attribute") \
+    X(attribute_exists,        EEXIST,       "the extended attribute exists already") \
+    X(attribute_too_small,     ERANGE,       "the buffer is too small for the value") \
+    X(attributes_too_large,    ENOSPC,       "the extended attributes of one inode exceed 256 KiB") \
+    X(attribute_value_large,   E2BIG,        "an extended attribute value is at most 64 KiB") \
+    X(not_supported,           EOPNOTSUPP,   "not supported") \
+    X(not_an_ioctl,            ENOTTY,       "not an ioctl of this file system") \
+    X(name_is_busy,            EBUSY,        "in use") \
+    X(read_only,               EROFS,        "the file system is mounted read-only") \
+    X(shut_down,               EIO,          "the file system was shut down") \
+    X(media_error,             EIO,          "the region raised a media error") \
+    X(media_corrupt,           EUCLEAN,      "metadata is damaged") \
+    X(bad_checksum,            EUCLEAN,      "a metadata checksum does not match") \
+    X(bad_magic,               EUCLEAN,      "metadata of another kind, owner or place") \
+    X(no_superblock,           EINVAL,       "no pinfs superblock") \
+    X(feature_unknown,         EINVAL,       "an incompatible feature this version does not know") \
+    X(region_too_small,        EINVAL,       "the region is smaller than 1 MiB") \
+    X(region_truncated,        EINVAL,       "the region is shorter than its superblock says") \
+    X(region_in_use,           EBUSY,        "the region is in use") \
+    X(region_not_mappable,     ENODEV,       "the region cannot be mapped") \
+    X(no_thread,               EAGAIN,       "no further thread could be started") \
+    X(out_of_memory,           ENOMEM,       "out of memory") \
+    X(system,                  EIO,          "a system call failed")
+// clang-format on
+
+enum class Cause : std::uint16_t {
+#define X(name, number, sentence) name,
+    PINFS_CAUSES(X)
+#undef X
+};
+
+/// The errno a program sees for `cause`.
+constexpr int errno_of(Cause cause) {
+    switch (cause) {
+#define X(name, number, sentence) \
+    case Cause::name:             \
+        return number;
+        PINFS_CAUSES(X)
+#undef X
+    }
+    return EIO;
+}
+
+/// One sentence, without a full stop.
+constexpr std::string_view sentence_of(Cause cause) {
+    switch (cause) {
+#define X(name, number, sentence) \
+    case Cause::name:             \
+        return sentence;
+        PINFS_CAUSES(X)
+#undef X
+    }
+    return "unknown cause";
+}
+
+/// What failed and where. `offset` is a region offset in bytes, `ino` an inode; 0 where it says nothing.
+/// `system_errno` is set with Cause::system and wins over the cause's own.
+struct Error {
+    Cause cause;
+    int system_errno = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t ino = 0;
+
+    [[nodiscard]] int number() const { return system_errno != 0 ? system_errno : errno_of(cause); }
+    /// e.g. "a metadata checksum does not match at region offset 8192 (inode 17)".
+    [[nodiscard]] std::string message() const;
+};
+
+template <class T>
+using Expected = std::expected<T, Error>;
+
+inline std::unexpected<Error> fail(Cause cause, std::uint64_t offset = 0, std::uint64_t ino = 0) {
+    return std::unexpected(Error{cause, 0, offset, ino});
+}
+inline std::unexpected<Error> fail_errno(int number) {
+    return std::unexpected(Error{Cause::system, number, 0, 0});
+}
+
+/// The value of an Expected, or return of its error from the calling function.
+#define TRY(...)                                                                       \
+    ({                                                                                 \
+        auto&& try_result_ = (__VA_ARGS__);                                            \
+        if (!try_result_.has_value()) [[unlikely]]                                     \
+            return std::unexpected(std::move(try_result_).error());                    \
+        *std::move(try_result_);                                                       \
+    })
+
+}  // namespace pinfs

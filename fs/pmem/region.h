@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The region: the only code that loads, stores, flushes and fences media. Everything above sees
+// offsets, never addresses, so that a test region sees every store and a bad page fails one request.
+//
+// Invariants
+//   - Only the copying inside read, copy_out, copy_in, zero, store_flush and store8_flush touches
+//     media, under a SIGBUS recovery point with no lock taken, destructor or foreign frame inside it.
+//   - `*_flush` and copies into the region are durable after a later fence() of the same thread.
+//   - Where the capabilities say that contents are not persistent, flushes cost nothing.
+// Thread-safe; who may write what is for the layers above to say.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <span>
+#include <string>
+
+#include "fs/error.h"
+#include "fs/units.h"
+
+namespace pinfs::pmem {
+
+enum class Kind : std::uint8_t { devdax = 1, fsdax, tmpfs, hugetlb, file };
+enum class Flush : std::uint8_t { page = 1, line, none };  ///< msync; cache line; eADR or volatile
+
+/// What a region can do (SPEC 1.4), found out when it is opened.
+struct Capabilities {
+    Kind kind = Kind::file;
+    Flush flush = Flush::page;
+    bool map_sync = false;    ///< the mapping carries MAP_SYNC
+    bool persistent = false;  ///< contents survive a power cut
+    bool pinnable = false;    ///< the kernel lets a device pin its pages long-term
+    std::uint64_t map_unit_bytes = kBlockBytes;  ///< alignment of a direct map
+    std::uint64_t huge_bytes = kBlockBytes;      ///< page size worth aligning to
+};
+const char* name_of(Kind kind);
+const char* name_of(Flush flush);
+
+/// Sees what a region does, in order; tests replay it (tests/support/crash_region.h). `where` is the
+/// call site in the layers above: the unit of a mutation run.
+class Observer {
+public:
+    virtual ~Observer() = default;
+    /// Before a load. Returning false makes it fail with media_error.
+    virtual bool before_load(std::uint64_t offset, std::uint64_t bytes) = 0;
+    /// Before a store. Returning false makes it fail with media_error, nothing stored.
+    virtual bool before_store(std::uint64_t offset, std::uint64_t bytes) = 0;
+    /// The region's memory holds the new bytes; not yet flushed.
+    virtual void stored(std::uint64_t offset, std::uint64_t bytes) = 0;
+    virtual void flushed(std::uint64_t offset, std::uint64_t bytes, const std::source_location& where) = 0;
+    virtual void fenced(const std::source_location& where) = 0;
+};
+
+struct OpenOptions {
+    bool read_only = false;   ///< maps without write permission; stores are a programmer's mistake
+    bool exclusive = true;    ///< take the region's lock; fails with region_in_use. Readers share it.
+    bool locked_out_is_fine = false;  ///< with read_only: look even while another process has the lock
+};
+
+class Region {
+public:
+    using Where = std::source_location;
+
+    /// Opens and maps a device DAX node or a regular file. The lock dies with the process (or is
+    /// inherited by a child that keeps the Region). Errors: system, region_in_use, region_too_small,
+    /// region_not_mappable.
+    static Expected<std::unique_ptr<Region>> open(const std::string& path, const OpenOptions& options);
+
+    /// Makes a regular file of `bytes` with `mode`, allocated whole where the file system can run full
+    /// under us (tmpfs, hugetlbfs). Fails if the path exists (EEXIST). On error no file is left.
+    static Expected<void> create_file(const std::string& path, std::uint64_t bytes, unsigned mode);
+
+    /// Memory that a test owns, `memory` aligned to a page, must outlive the region.
+    Region(std::span<std::byte> memory, const Capabilities& capabilities, Observer* observer);
+    ~Region();
+    Region(const Region&) = delete;
+    Region& operator=(const Region&) = delete;
+
+    [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+    [[nodiscard]] const Capabilities& capabilities() const { return capabilities_; }
+    [[nodiscard]] const std::string& path() const { return path_; }
+
+    /// Copies out metadata. Errors: media_error (SIGBUS; also when the file was truncated under us),
+    /// media_corrupt if [offset, offset + size) is not inside the region.
+    Expected<void> read(std::uint64_t offset, std::span<std::byte> out) const;
+    /// Copies out file data; as read.
+    Expected<void> copy_out(std::uint64_t offset, std::span<std::byte> out) const;
+    /// Copies in file data, past the caches where that helps. Durable after fence().
+    Expected<void> copy_in(std::uint64_t offset, std::span<const std::byte> bytes,
+                           Where where = Where::current());
+    /// Zeroes; durable after fence().
+    Expected<void> zero(std::uint64_t offset, std::uint64_t bytes, Where where = Where::current());
+    /// Stores metadata and flushes it; durable after fence().
+    Expected<void> store_flush(std::uint64_t offset, std::span<const std::byte> bytes,
+                               Where where = Where::current());
+    /// One aligned store of 8 bytes that no crash tears, and its flush.
+    Expected<void> store8_flush(std::uint64_t offset, std::uint64_t value,
+                                Where where = Where::current());
+    /// Orders this thread's stores and flushes before all that follow. (Where a flush is a system
+    /// call, it was made, and its failure returned, by the storing function.)
+    void fence(Where where = Where::current());
+
+private:
+    Region() = default;
+
+    std::byte* memory_ = nullptr;
+    std::uint64_t bytes_ = 0;
+    Capabilities capabilities_;
+    Observer* observer_ = nullptr;
+    std::string path_;
+    int lock_fd_ = -1;
+    bool mapped_ = false;     // unmap at the end
+    bool read_only_ = false;
+};
+
+}  // namespace pinfs::pmem
