@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The region: the only code that loads, stores, flushes and fences media. Everything above sees
-// offsets, never addresses, so that a test region sees every store and a bad page fails one request.
+// offsets, never addresses, so that a test region sees every store and a bad page fails one
+// request.
 //
 // Invariants
 //   - Only the copying inside read, copy_out, copy_in, zero, store_flush and store8_flush touches
-//     media, under a SIGBUS recovery point with no lock taken, destructor or foreign frame inside it.
+//     media, under a SIGBUS recovery point with no lock taken, destructor or foreign frame inside
+//     it.
 //   - `*_flush` and copies into the region are durable after a later fence() of the same thread.
 //   - Where the capabilities say that contents are not persistent, flushes cost nothing.
 // Thread-safe; who may write what is for the layers above to say.
@@ -39,8 +41,8 @@ struct Capabilities {
 const char* name_of(Kind kind);
 const char* name_of(Flush flush);
 
-/// Sees what a region does, in order; tests replay it (tests/support/crash_region.h). `where` is the
-/// call site in the layers above: the unit of a mutation run.
+/// Sees what a region does, in order; tests replay it (tests/support/crash_region.h). `where` is
+/// the call site in the layers above: the unit of a mutation run.
 class Observer {
 public:
     virtual ~Observer() = default;
@@ -50,14 +52,16 @@ public:
     virtual bool before_store(std::uint64_t offset, std::uint64_t bytes) = 0;
     /// The region's memory holds the new bytes; not yet flushed.
     virtual void stored(std::uint64_t offset, std::uint64_t bytes) = 0;
-    virtual void flushed(std::uint64_t offset, std::uint64_t bytes, const std::source_location& where) = 0;
+    virtual void flushed(std::uint64_t offset, std::uint64_t bytes,
+                         const std::source_location& where) = 0;
     virtual void fenced(const std::source_location& where) = 0;
 };
 
 struct OpenOptions {
-    bool read_only = false;   ///< maps without write permission; stores are a programmer's mistake
-    bool exclusive = true;    ///< take the region's lock; fails with region_in_use. Readers share it.
-    bool locked_out_is_fine = false;  ///< with read_only: look even while another process has the lock
+    bool read_only = false;  ///< maps without write permission; stores are a programmer's mistake
+    bool exclusive = true;  ///< take the region's lock; fails with region_in_use. Readers share it.
+    bool locked_out_is_fine =
+        false;  ///< with read_only: look even while another process has the lock
 };
 
 class Region {
@@ -65,13 +69,24 @@ public:
     using Where = std::source_location;
 
     /// Opens and maps a device DAX node or a regular file. The lock dies with the process (or is
-    /// inherited by a child that keeps the Region). Errors: system, region_in_use, region_too_small,
-    /// region_not_mappable.
-    static Expected<std::unique_ptr<Region>> open(const std::string& path, const OpenOptions& options);
+    /// inherited by a child that keeps the Region). Errors: system, region_in_use,
+    /// region_too_small, region_not_mappable.
+    static Expected<std::unique_ptr<Region>> open(const std::string& path,
+                                                  const OpenOptions& options);
 
-    /// Makes a regular file of `bytes` with `mode`, allocated whole where the file system can run full
-    /// under us (tmpfs, hugetlbfs). Fails if the path exists (EEXIST). On error no file is left.
+    /// Makes a regular file of `bytes` with `mode`, allocated whole where the file system can run
+    /// full under us (tmpfs, hugetlbfs). Fails if the path exists (EEXIST). On error no file is
+    /// left.
     static Expected<void> create_file(const std::string& path, std::uint64_t bytes, unsigned mode);
+
+    /// Allocates what is missing of an existing file on tmpfs or hugetlbfs, so that their running
+    /// full later is no media error; does nothing for other kinds. Contents stay. Errors: system
+    /// (ENOSPC).
+    static Expected<void> allocate_file(const std::string& path);
+
+    /// Who has the lock of the region at `path`, as "process 4711 (pinfs)", several joined by a
+    /// comma; empty if nobody has it or it cannot be seen (processes of others, without privilege).
+    static std::string lock_holders(const std::string& path);
 
     /// Memory that a test owns, `memory` aligned to a page, must outlive the region.
     Region(std::span<std::byte> memory, const Capabilities& capabilities, Observer* observer);
@@ -83,8 +98,8 @@ public:
     [[nodiscard]] const Capabilities& capabilities() const { return capabilities_; }
     [[nodiscard]] const std::string& path() const { return path_; }
 
-    /// Copies out metadata. Errors: media_error (SIGBUS; also when the file was truncated under us),
-    /// media_corrupt if [offset, offset + size) is not inside the region.
+    /// Copies out metadata. Errors: media_error (SIGBUS; also when the file was truncated under
+    /// us), media_corrupt if [offset, offset + size) is not inside the region.
     Expected<void> read(std::uint64_t offset, std::span<std::byte> out) const;
     /// Copies out file data; as read.
     Expected<void> copy_out(std::uint64_t offset, std::span<std::byte> out) const;
@@ -104,7 +119,19 @@ public:
     void fence(Where where = Where::current());
 
 private:
+    using CopyFunction = void (*)(std::byte* to, const std::byte* from, std::size_t bytes);
+
     Region() = default;
+    [[nodiscard]] bool holds(std::uint64_t offset, std::uint64_t bytes) const {
+        return offset <= bytes_ && bytes <= bytes_ - offset;
+    }
+    [[nodiscard]] std::uint64_t offset_of(const std::byte* address) const {
+        return static_cast<std::uint64_t>(address - memory_);
+    }
+    Expected<void> map(int fd, std::uint64_t align_bytes);
+    Expected<void> load(std::uint64_t offset, std::span<std::byte> out) const;
+    Expected<void> store(CopyFunction copy, std::uint64_t offset, const std::byte* from,
+                         std::uint64_t bytes, const Where& where);
 
     std::byte* memory_ = nullptr;
     std::uint64_t bytes_ = 0;
@@ -112,7 +139,7 @@ private:
     Observer* observer_ = nullptr;
     std::string path_;
     int lock_fd_ = -1;
-    bool mapped_ = false;     // unmap at the end
+    bool mapped_ = false;  // unmap at the end
     bool read_only_ = false;
 };
 

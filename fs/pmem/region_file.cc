@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A region's file or device: making it, locking it, mapping it.
+//
+// The lock is flock(2) on the region itself, so that it dies with its holder and is seen by whoever
+// reaches the region by another path or from another container.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <utility>
+
+#include "fs/pmem/capabilities.h"
+#include "fs/pmem/region.h"
+#include "fs/pmem/sigbus.h"
+
+namespace pinfs::pmem {
+namespace {
+
+constexpr std::uint64_t kRegionBytesMin = 1 << 20;
+
+/// A descriptor that closes itself.
+class Descriptor {
+public:
+    explicit Descriptor(int fd) : fd_(fd) {}
+    ~Descriptor() {
+        if (fd_ >= 0) close(fd_);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    [[nodiscard]] int get() const { return fd_; }
+    int release() { return std::exchange(fd_, -1); }
+
+private:
+    int fd_;
+};
+
+/// Gives a tmpfs file huge pages from the start where the kernel does so for who asks: a mapping of
+/// small pages costs a hundred times the faults. Allocation proper follows, so nothing here may
+/// fail.
+void populate_with_huge_pages(int fd, std::uint64_t bytes) {
+    struct statvfs room {};
+    if (fstatvfs(fd, &room) != 0 || room.f_bavail * room.f_frsize < bytes) return;
+    constexpr std::uint64_t kPiece = std::uint64_t{1} << 30;
+    for (std::uint64_t offset = 0; offset < bytes; offset += kPiece) {
+        const std::uint64_t length = std::min(kPiece, bytes - offset);
+        // tmpfs aligns a mapping of this size to its huge pages by itself.
+        void* const memory = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                                  static_cast<off_t>(offset));
+        if (memory == MAP_FAILED) return;
+        const bool done = madvise(memory, length, MADV_HUGEPAGE) == 0 &&
+                          madvise(memory, length, MADV_POPULATE_WRITE) == 0;
+        munmap(memory, length);
+        if (!done) return;
+    }
+}
+
+Expected<void> allocate(int fd, std::uint64_t bytes, const Capabilities& capabilities) {
+    if (capabilities.kind == Kind::tmpfs && capabilities.huge_bytes > kBlockBytes)
+        populate_with_huge_pages(fd, bytes);
+    int result;
+    do {
+        result = fallocate(fd, 0, 0, static_cast<off_t>(bytes));
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) return fail_errno(errno);
+    return {};
+}
+
+Expected<void> make_new_file(int fd, std::uint64_t bytes, unsigned mode) {
+    if (fchmod(fd, mode) != 0) return fail_errno(errno);  // whatever the umask
+    struct stat status {};
+    if (fstat(fd, &status) != 0) return fail_errno(errno);
+    const Found found = TRY(find_capabilities(fd, status));
+    if (ftruncate(fd, static_cast<off_t>(bytes)) != 0) return fail_errno(errno);
+    const auto allocated = allocate(fd, bytes, found.capabilities);
+    // A file system that cannot allocate leaves the file sparse.
+    if (!allocated && allocated.error().number() != EOPNOTSUPP) return allocated;
+    return {};
+}
+
+/// Locks `fd` as the options say; who is refused leaves nothing changed.
+Expected<void> lock(int fd, const OpenOptions& options) {
+    if (!options.exclusive) return {};
+    int result;
+    do {
+        result = flock(fd, (options.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB);
+    } while (result != 0 && errno == EINTR);
+    if (result == 0) return {};
+    if (errno != EWOULDBLOCK) return fail_errno(errno);
+    if (options.read_only && options.locked_out_is_fine) return {};
+    return fail(Cause::region_in_use);
+}
+
+/// MAP_SYNC is refused by all but DAX devices and file systems. Asked with a mapping of its own: a
+/// refused MAP_FIXED may leave a hole where the reservation was.
+bool takes_map_sync(int fd, int protection, std::uint64_t bytes) {
+    void* const probe = mmap(nullptr, bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+    if (probe == MAP_FAILED) return false;
+    munmap(probe, bytes);
+    return true;
+}
+
+bool names_a_lock(const std::string& fdinfo) {
+    std::ifstream file(fdinfo);
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("lock:") && line.find("FLOCK") != std::string::npos) return true;
+    return false;
+}
+
+/// Calls `visit(name)` for each entry of a directory that is a number.
+template <class Visit>
+void for_each_number(const std::string& directory, Visit visit) {
+    DIR* const stream = opendir(directory.c_str());
+    if (stream == nullptr) return;
+    while (const dirent* const entry = readdir(stream))
+        if (std::isdigit(static_cast<unsigned char>(entry->d_name[0])) != 0)
+            visit(std::string(entry->d_name));
+    closedir(stream);
+}
+
+}  // namespace
+
+Expected<void> Region::create_file(const std::string& path, std::uint64_t bytes, unsigned mode) {
+    const Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (file.get() < 0) return fail_errno(errno);
+    const auto made = make_new_file(file.get(), bytes, mode);
+    if (!made) unlink(path.c_str());
+    return made;
+}
+
+Expected<void> Region::allocate_file(const std::string& path) {
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0) return fail_errno(errno);
+    if (!S_ISREG(status.st_mode)) return {};
+    const Descriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    if (file.get() < 0 || fstat(file.get(), &status) != 0) return fail_errno(errno);
+    const Found found = TRY(find_capabilities(file.get(), status));
+    const Kind kind = found.capabilities.kind;
+    const auto bytes = static_cast<std::uint64_t>(status.st_size);
+    if ((kind != Kind::tmpfs && kind != Kind::hugetlb) || bytes == 0) return {};
+    const auto allocated = allocate(file.get(), bytes, found.capabilities);
+    if (!allocated && allocated.error().number() != EOPNOTSUPP) return allocated;
+    return {};
+}
+
+Expected<std::unique_ptr<Region>> Region::open(const std::string& path,
+                                               const OpenOptions& options) {
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0) return fail_errno(errno);
+    TRY(check_mappable(status));
+
+    const int access = options.read_only ? O_RDONLY : O_RDWR;
+    Descriptor file(::open(path.c_str(), access | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (file.get() < 0) return fail_errno(errno);
+    if (fstat(file.get(), &status) != 0) return fail_errno(errno);
+    TRY(lock(file.get(), options));
+    // After the lock: whoever had it may have changed the length.
+    if (fstat(file.get(), &status) != 0) return fail_errno(errno);
+    const Found found = TRY(find_capabilities(file.get(), status));
+    if (found.bytes < kRegionBytesMin) return fail(Cause::region_too_small);
+
+    std::unique_ptr<Region> region(new Region);
+    region->capabilities_ = found.capabilities;
+    region->path_ = path;
+    region->read_only_ = options.read_only;
+    region->bytes_ = found.bytes;
+    TRY(region->map(file.get(), found.mapping_align_bytes));
+    region->lock_fd_ = file.release();
+    install_sigbus_handler();
+    return region;
+}
+
+Expected<void> Region::map(int fd, std::uint64_t align_bytes) {
+    // A reservation finds an address with the right alignment; the region then replaces part of it.
+    const std::uint64_t reserved_bytes = bytes_ + align_bytes;
+    void* const reserved = mmap(nullptr, reserved_bytes, PROT_NONE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) return fail_errno(errno);
+    auto* const begin = static_cast<std::byte*>(reserved);
+    const std::uint64_t skip = round_up(reinterpret_cast<std::uintptr_t>(begin), align_bytes) -
+                               reinterpret_cast<std::uintptr_t>(begin);
+    std::byte* const wanted = begin + skip;
+
+    const int protection = PROT_READ | (read_only_ ? 0 : PROT_WRITE);
+    const bool map_sync = takes_map_sync(fd, protection, capabilities_.map_unit_bytes);
+    const int flags = MAP_FIXED | (map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED);
+    void* const mapped = mmap(wanted, bytes_, protection, flags, fd, 0);
+    if (mapped == MAP_FAILED) {
+        const int number = errno;
+        munmap(reserved, reserved_bytes);
+        if (number == ENODEV) return fail(Cause::region_not_mappable);
+        return fail_errno(number);
+    }
+    if (skip != 0) munmap(begin, skip);
+    if (align_bytes != skip) munmap(wanted + bytes_, align_bytes - skip);
+
+    memory_ = wanted;
+    mapped_ = true;
+    finish_capabilities(capabilities_, memory_, bytes_, map_sync);
+    // Hints; a kernel that has neither loses nothing but speed.
+    if (capabilities_.huge_bytes > kBlockBytes) madvise(memory_, bytes_, MADV_HUGEPAGE);
+    madvise(memory_, bytes_, MADV_DONTDUMP);
+    return {};
+}
+
+Region::~Region() {
+    if (mapped_) munmap(memory_, bytes_);
+    if (lock_fd_ >= 0) close(lock_fd_);
+}
+
+std::string Region::lock_holders(const std::string& path) {
+    struct stat wanted {};
+    if (stat(path.c_str(), &wanted) != 0) return {};
+    std::string holders;
+    for_each_number("/proc", [&](const std::string& pid) {
+        const std::string process = "/proc/" + pid;
+        bool has_it = false;
+        for_each_number(process + "/fd", [&](const std::string& fd) {
+            struct stat status {};
+            if (!has_it && stat((process + "/fd/" + fd).c_str(), &status) == 0 &&
+                status.st_dev == wanted.st_dev && status.st_ino == wanted.st_ino)
+                has_it = names_a_lock(process + "/fdinfo/" + fd);
+        });
+        if (!has_it) return;
+        std::string command;
+        std::ifstream comm(process + "/comm");
+        std::getline(comm, command);
+        holders += (holders.empty() ? "" : ", ") + ("process " + pid + " (" + command + ")");
+    });
+    return holders;
+}
+
+}  // namespace pinfs::pmem
