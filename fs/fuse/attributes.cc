@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attributes of inodes and of the file system.
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "fs/fuse/edge.h"
+
+namespace pinfs::fuse {
+namespace {
+
+void on_getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) noexcept {
+    const auto attributes = guarded([&] { return volume_of(req).attributes(Ino{ino}); });
+    if (!attributes) return reply_error(req, attributes.error(), "getattr", ino);
+    reply_attributes(req, *attributes);
+}
+
+Time time_of(const timespec& time) {
+    return {.seconds = time.tv_sec, .nanoseconds = static_cast<std::uint32_t>(time.tv_nsec)};
+}
+
+/// The bit the kernel sends with a truncation by somebody without CAP_FSETID (FATTR_KILL_SUIDGID).
+constexpr int kKillSetIds = FUSE_SET_ATTR_KILL_SUID;
+
+AttributeChange change_of(const struct stat& wanted, int to_set) {
+    AttributeChange change;
+    if (to_set & FUSE_SET_ATTR_MODE) change.mode = wanted.st_mode & 07777;
+    if (to_set & FUSE_SET_ATTR_UID) change.uid = wanted.st_uid;
+    if (to_set & FUSE_SET_ATTR_GID) change.gid = wanted.st_gid;
+    if (to_set & FUSE_SET_ATTR_SIZE) change.size_bytes = static_cast<std::uint64_t>(wanted.st_size);
+    if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+        change.atime = time_now();
+    else if (to_set & FUSE_SET_ATTR_ATIME)
+        change.atime = time_of(wanted.st_atim);
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+        change.mtime = time_now();
+    else if (to_set & FUSE_SET_ATTR_MTIME)
+        change.mtime = time_of(wanted.st_mtim);
+    if (to_set & FUSE_SET_ATTR_CTIME) change.ctime = time_of(wanted.st_ctim);
+    return change;
+}
+
+void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set,
+                fuse_file_info*) noexcept {
+    const auto attributes = guarded([&]() -> Expected<Attributes> {
+        Volume& volume = volume_of(req);
+        AttributeChange change = change_of(*wanted, to_set);
+        change.kill_privileges = (to_set & kKillSetIds) != 0;
+        // A change of owner always takes setuid away, from whoever it comes; but not from
+        // directories, where the bits mean something else.
+        if (change.uid || change.gid)
+            change.kill_privileges = !S_ISDIR(TRY(volume.attributes(Ino{ino})).mode);
+        return volume.change_attributes(Ino{ino}, change);
+    });
+    if (!attributes) return reply_error(req, attributes.error(), "setattr", ino);
+    reply_attributes(req, *attributes);
+}
+
+void on_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
+    const auto statistics =
+        guarded([&]() -> Expected<Statistics> { return volume_of(req).statistics(); });
+    if (!statistics) return reply_error(req, statistics.error(), "statfs", ino);
+    struct statvfs st {};
+    st.f_bsize = kBlockBytes;
+    st.f_frsize = kBlockBytes;
+    st.f_blocks = statistics->blocks;
+    st.f_bfree = statistics->blocks_free;
+    st.f_bavail = statistics->blocks_available;
+    st.f_files = statistics->inodes + statistics->inodes_available;
+    st.f_ffree = statistics->inodes_available;
+    st.f_favail = statistics->inodes_available;
+    st.f_namemax = kNameBytesMax;
+    fuse_reply_statfs(req, &st);
+}
+
+}  // namespace
+
+void add_attribute_operations(fuse_lowlevel_ops& operations) {
+    operations.getattr = on_getattr;
+    operations.setattr = on_setattr;
+    operations.statfs = on_statfs;
+}
+
+}  // namespace pinfs::fuse

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Open files and their bytes.
+//
+// A file in DAX mode is opened for direct I/O: the kernel keeps none of its bytes, and lets writers
+// to different ranges through together. Others live in the page cache, which stays from one open to
+// the next: all their writers come through this kernel.
+//
+// The offset of an appending write is the kernel's. It holds the file's lock from taking the size
+// to the reply, and it alone knows about RWF_NOAPPEND.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "fs/fuse/edge.h"
+
+namespace pinfs::fuse {
+namespace {
+
+// --- Buffers
+// --------------------------------------------------------------------------------------
+
+struct FreeMemory {
+    void operator()(std::byte* memory) const { std::free(memory); }
+};
+
+/// Memory for the answer of this thread's request, kept from one to the next. Throws bad_alloc.
+std::span<std::byte> answer_buffer(std::size_t bytes) {
+    thread_local std::unique_ptr<std::byte, FreeMemory> memory;
+    thread_local std::size_t capacity = 0;
+    if (capacity < bytes) {
+        const std::size_t wanted = round_up(bytes, kBlockBytes);
+        memory.reset(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, wanted)));
+        capacity = memory ? wanted : 0;
+        if (!memory) throw std::bad_alloc{};
+    }
+    return {memory.get(), bytes};
+}
+
+/// Where the answer is gathered: over io_uring in the memory that the kernel takes it from.
+std::span<std::byte> answer_of(fuse_req_t req, std::size_t bytes) {
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+    if (fuse_req_is_uring(req)) {
+        char* payload = nullptr;
+        std::size_t payload_bytes = 0;
+        if (fuse_req_get_payload(req, &payload, &payload_bytes, nullptr) == 0 &&
+            payload_bytes >= bytes)
+            return {reinterpret_cast<std::byte*>(payload), bytes};
+    }
+#else
+    (void)req;
+#endif
+    return answer_buffer(bytes);
+}
+
+// --- Open and close
+// -------------------------------------------------------------------------------
+
+void describe_open_file(Edge& edge, fuse_file_info& file, bool dax) {
+    file.fh = edge.next_handle.fetch_add(1, std::memory_order_relaxed);
+    file.direct_io = dax;
+    file.parallel_direct_writes = dax;
+    file.keep_cache = !dax;
+    // A close that follows writes makes their times durable (SPEC 6.1); another has nothing to say.
+    file.noflush = (file.flags & O_ACCMODE) == O_RDONLY;
+}
+
+/// Opens `ino`, cut to nothing where O_TRUNC asks for it. On error it is not open.
+Expected<bool> open_file(fuse_req_t req, Ino ino, const fuse_file_info& file) {
+    Volume& volume = volume_of(req);
+    const bool dax = TRY(volume.open(ino));
+    if (file.flags & O_TRUNC) {
+        AttributeChange change;
+        change.size_bytes = 0;
+        change.mtime = time_now();
+        change.kill_privileges = kills_privileges(req, file);
+        const auto cut = guarded([&] { return volume.change_attributes(ino, change); });
+        if (!cut) {
+            volume.release(ino);
+            return std::unexpected(cut.error());
+        }
+    }
+    return dax;
+}
+
+void on_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
+    Edge& edge = edge_of(req);
+    const auto dax = guarded([&] { return open_file(req, Ino{ino}, *file); });
+    if (!dax) return reply_error(req, dax.error(), "open", ino);
+    describe_open_file(edge, *file, *dax);
+    if (fuse_reply_open(req, file) != 0) edge.volume.release(Ino{ino});
+}
+
+struct Created {
+    Entry entry;
+    bool dax = false;
+};
+
+Expected<Created> create_file(fuse_req_t req, Ino parent, const char* name, mode_t mode,
+                              fuse_file_info& file) {
+    Volume& volume = volume_of(req);
+    NewInode inode;
+    inode.mode = (mode & ~static_cast<mode_t>(S_IFMT)) | S_IFREG;
+    auto entry = volume.make(parent, name, inode, caller_of(req));
+    if (entry) {
+        file.flags &= ~O_TRUNC;  // it is empty
+    } else {
+        // Somebody was faster: without O_EXCL that is an open.
+        if (entry.error().cause != Cause::exists || (file.flags & O_EXCL))
+            return std::unexpected(entry.error());
+        entry = volume.lookup(parent, name);
+        if (!entry) return std::unexpected(entry.error());
+    }
+    const Ino ino = entry->attributes.ino;
+    const auto dax = guarded([&] { return open_file(req, ino, file); });
+    if (!dax) {
+        volume.forget(ino, 1);
+        return std::unexpected(dax.error());
+    }
+    return Created{*entry, *dax};
+}
+
+void on_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+               fuse_file_info* file) noexcept {
+    Edge& edge = edge_of(req);
+    const auto created = guarded([&] { return create_file(req, Ino{parent}, name, mode, *file); });
+    if (!created) return reply_error(req, created.error(), "create", parent);
+    describe_open_file(edge, *file, created->dax);
+    const fuse_entry_param param = entry_param_of(created->entry.attributes);
+    if (fuse_reply_create(req, &param, file) != 0) {
+        const Ino ino = created->entry.attributes.ino;
+        edge.volume.release(ino);
+        edge.volume.forget(ino, 1);
+    }
+}
+
+void on_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) noexcept {
+    const auto result = guarded([&] { return volume_of(req).sync(Ino{ino}); });
+    reply_done(req, result, "flush", ino);
+}
+
+void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
+    Edge& edge = edge_of(req);
+    const auto blocks = [&]() -> std::uint64_t {
+        const auto attributes = guarded([&] { return edge.volume.attributes(Ino{ino}); });
+        return attributes ? attributes->blocks : 0;
+    };
+    const bool wrote = (file->flags & O_ACCMODE) != O_RDONLY;
+    const std::uint64_t before = wrote ? blocks() : 0;
+    guarded([&]() -> Expected<void> {
+        edge.volume.release(Ino{ino});
+        return {};
+    });
+    if (wrote && blocks() != before) edge.invalidator.attributes(Ino{ino});
+    fuse_reply_err(req, 0);
+}
+
+// --- Bytes
+// ----------------------------------------------------------------------------------------
+
+void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
+             fuse_file_info*) noexcept {
+    std::span<std::byte> answer;
+    const auto count = guarded([&] {
+        answer = answer_of(req, size);
+        return volume_of(req).read(Ino{ino}, static_cast<std::uint64_t>(offset), answer);
+    });
+    if (!count) return reply_error(req, count.error(), "read", ino);
+    fuse_reply_buf(req, reinterpret_cast<const char*>(answer.data()), *count);
+}
+
+void on_write(fuse_req_t req, fuse_ino_t ino, const char* bytes, std::size_t size, off_t offset,
+              fuse_file_info* file) noexcept {
+    const auto count = guarded([&] {
+        return volume_of(req).write(Ino{ino}, static_cast<std::uint64_t>(offset),
+                                    std::as_bytes(std::span{bytes, size}), /*append=*/false,
+                                    kills_privileges(req, *file));
+    });
+    if (!count) return reply_error(req, count.error(), "write", ino);
+    fuse_reply_write(req, *count);
+}
+
+void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
+    const auto result = guarded([&] { return volume_of(req).sync(Ino{ino}); });
+    reply_done(req, result, "fsync", ino);
+}
+
+}  // namespace
+
+void add_content_operations(fuse_lowlevel_ops& operations) {
+    operations.open = on_open;
+    operations.create = on_create;
+    operations.flush = on_flush;
+    operations.release = on_release;
+    operations.read = on_read;
+    operations.write = on_write;
+    operations.fsync = on_fsync;
+}
+
+}  // namespace pinfs::fuse

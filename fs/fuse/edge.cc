@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/edge.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <ctime>
+
+namespace pinfs::fuse {
+namespace {
+
+// A bad page that a program reads in a loop must not fill the log: an error like the one before
+// it is counted, not written, until this has passed.
+constexpr std::time_t kQuietSeconds = 5;
+
+void log_failure(const Error& error, const char* operation, fuse_ino_t ino) {
+    static std::atomic<std::uint64_t> last_place{~std::uint64_t{0}};
+    static std::atomic<std::time_t> last_seconds{0};
+    const std::uint64_t place =
+        error.offset ^ (std::uint64_t{ino} << 32) ^ static_cast<std::uint64_t>(error.cause);
+    const std::time_t now = std::time(nullptr);
+    if (last_place.exchange(place) == place && now - last_seconds.load() < kQuietSeconds) return;
+    last_seconds = now;
+    spdlog::error("{} of inode {}: {}", operation, ino, error.message());
+}
+
+bool is_worth_a_line(const Error& error) {
+    const int number = error.number();
+    return (number == EUCLEAN || number == EIO) && error.cause != Cause::shut_down;
+}
+
+}  // namespace
+
+void reply_error(fuse_req_t req, const Error& error, const char* operation,
+                 fuse_ino_t ino) noexcept {
+    if (is_worth_a_line(error)) {
+        try {
+            log_failure(error, operation, ino);
+        } catch (...) {  // the request is answered all the same
+        }
+    }
+    fuse_reply_err(req, error.number());
+}
+
+void reply_done(fuse_req_t req, const Expected<void>& result, const char* operation,
+                fuse_ino_t ino) noexcept {
+    if (!result) return reply_error(req, result.error(), operation, ino);
+    fuse_reply_err(req, 0);
+}
+
+struct stat stat_of(const Attributes& attributes) {
+    struct stat st {};
+    st.st_ino = attributes.ino.value;
+    st.st_mode = attributes.mode;
+    st.st_nlink = attributes.nlink;
+    st.st_uid = attributes.uid;
+    st.st_gid = attributes.gid;
+    st.st_rdev = makedev(attributes.device_major, attributes.device_minor);
+    st.st_size = static_cast<off_t>(attributes.size_bytes);
+    st.st_blksize = kBlockBytes;
+    st.st_blocks = static_cast<blkcnt_t>(attributes.blocks * (kBlockBytes / 512));
+    const auto timespec_of = [](const Time& time) {
+        return timespec{time.seconds, static_cast<long>(time.nanoseconds)};
+    };
+    st.st_atim = timespec_of(attributes.atime);
+    st.st_mtim = timespec_of(attributes.mtime);
+    st.st_ctim = timespec_of(attributes.ctime);
+    return st;
+}
+
+double attribute_timeout_of(const Attributes& attributes) {
+    // A write that takes setuid away changes the mode behind the kernel's back
+    // (HANDLE_KILLPRIV_V2).
+    const bool may_lose_bits = S_ISREG(attributes.mode) && (attributes.mode & (S_ISUID | S_ISGID));
+    return may_lose_bits ? 0 : kEntryTimeoutSeconds;
+}
+
+fuse_entry_param entry_param_of(const Attributes& attributes) {
+    fuse_entry_param param{};
+    param.ino = attributes.ino.value;
+    param.generation = attributes.generation & 0xffffffff;
+    param.attr = stat_of(attributes);
+    param.attr_timeout = attribute_timeout_of(attributes);
+    param.entry_timeout = kEntryTimeoutSeconds;
+    return param;
+}
+
+void reply_entry(fuse_req_t req, const Entry& entry) noexcept {
+    Volume& volume = volume_of(req);  // the request ends with the reply
+    const fuse_entry_param param = entry_param_of(entry.attributes);
+    if (fuse_reply_entry(req, &param) != 0) volume.forget(entry.attributes.ino, 1);
+}
+
+void reply_attributes(fuse_req_t req, const Attributes& attributes) noexcept {
+    const struct stat st = stat_of(attributes);
+    fuse_reply_attr(req, &st, attribute_timeout_of(attributes));
+}
+
+Caller caller_of(fuse_req_t req) {
+    const fuse_ctx* context = fuse_req_ctx(req);
+    return {.uid = context->uid, .gid = context->gid};
+}
+
+Time time_now() {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    return {.seconds = now.tv_sec, .nanoseconds = static_cast<std::uint32_t>(now.tv_nsec)};
+}
+
+}  // namespace pinfs::fuse

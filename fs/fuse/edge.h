@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What all handlers share: the way from a request to the volume, and the way back. A handler
+// decodes, makes one call or few on the Volume, and replies; it decides nothing about the file
+// system.
+//
+// Invariants
+//   - Every handler is noexcept: what is thrown below becomes ENOMEM or EIO of that one request.
+//   - A request is answered exactly once, and no lock is held meanwhile: a reply may make the
+//     kernel send a forget, and a reply's thread is a thread that serves.
+//   - An inode that a reply names holds one reference of the kernel; a reply that does not reach
+//     the kernel gives it back.
+//
+// Timeouts. Names, negative names and attributes are valid for a day, since nothing changes them
+// but requests of this kernel. What a request changes beside its own answer, the kernel itself
+// counts as stale: size, blocks and times of a file that is written, of a directory whose entries
+// change. Two things it does not know: a write that clears setuid (no caching of attributes while a
+// file has such bits), and what ioctls and releases change (Invalidator).
+#pragma once
+
+#define FUSE_USE_VERSION 317
+#include <fuse_lowlevel.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "fs/fuse/invalidator.h"
+#include "fs/volume/volume.h"
+
+namespace pinfs::fuse {
+
+/// User data of a libfuse session.
+struct Edge {
+    Edge(Volume& of, bool with_kernel_mmap) : volume(of), kernel_mmap(with_kernel_mmap) {}
+
+    Volume& volume;
+    const bool kernel_mmap;  ///< SPEC 1.3: MAP_SHARED of DAX files through the page cache
+    Invalidator invalidator;
+    std::atomic<std::uint64_t> next_handle{1};  ///< names an open file description
+};
+
+inline Edge& edge_of(fuse_req_t req) { return *static_cast<Edge*>(fuse_req_userdata(req)); }
+inline Volume& volume_of(fuse_req_t req) { return edge_of(req).volume; }
+
+/// Runs a call on the volume; what it throws becomes an error.
+template <class Call>
+std::invoke_result_t<Call> guarded(Call&& call) noexcept {
+    try {
+        return std::forward<Call>(call)();
+    } catch (const std::bad_alloc&) {
+        return fail(Cause::out_of_memory);
+    } catch (...) {
+        return fail(Cause::system);
+    }
+}
+
+/// Replies with the errno. Damaged metadata and media errors are logged, with the place.
+void reply_error(fuse_req_t req, const Error& error, const char* operation,
+                 fuse_ino_t ino) noexcept;
+/// Replies with success or the error of a call that returns nothing.
+void reply_done(fuse_req_t req, const Expected<void>& result, const char* operation,
+                fuse_ino_t ino) noexcept;
+/// Hands an entry, and its reference, to the kernel.
+void reply_entry(fuse_req_t req, const Entry& entry) noexcept;
+void reply_attributes(fuse_req_t req, const Attributes& attributes) noexcept;
+
+struct stat stat_of(const Attributes& attributes);
+fuse_entry_param entry_param_of(const Attributes& attributes);
+double attribute_timeout_of(const Attributes& attributes);
+inline constexpr double kEntryTimeoutSeconds = 24 * 3600;
+
+/// Owner of what the request makes.
+Caller caller_of(fuse_req_t req);
+Time time_now();
+
+/// Whether a write or a truncation takes setuid and setgid away. libfuse before 3.18.3 does not
+/// hand the kernel's flag on; there every user but root is taken to lack CAP_FSETID.
+template <class FileInfo>
+bool kills_privileges(fuse_req_t req, const FileInfo& file) {
+    if constexpr (requires { file.kill_suidgid; })
+        return file.kill_suidgid != 0;
+    else
+        return fuse_req_ctx(req)->uid != 0;
+}
+
+/// The functions of all subjects, for libfuse.
+void add_name_operations(fuse_lowlevel_ops& operations);
+void add_attribute_operations(fuse_lowlevel_ops& operations);
+void add_extended_attribute_operations(fuse_lowlevel_ops& operations);
+void add_content_operations(fuse_lowlevel_ops& operations);
+void add_directory_operations(fuse_lowlevel_ops& operations);
+void add_ioctl_operations(fuse_lowlevel_ops& operations);
+
+}  // namespace pinfs::fuse

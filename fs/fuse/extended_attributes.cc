@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Extended attributes: the size protocol of getxattr(2) and listxattr(2), and which names there
+// are.
+#include <sys/xattr.h>
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "fs/fuse/edge.h"
+
+namespace pinfs::fuse {
+namespace {
+
+/// The namespaces that are stored (SPEC 1.1). Who may use which is the kernel's to check.
+bool is_stored(std::string_view name) {
+    return name.starts_with("user.") || name.starts_with("trusted.") ||
+           name.starts_with("security.");
+}
+
+/// Answers with `bytes`, or with their number if the caller asked with size 0.
+void reply_sized(fuse_req_t req, const char* bytes, std::size_t count, std::size_t size,
+                 const char* operation, fuse_ino_t ino) noexcept {
+    if (size == 0)
+        fuse_reply_xattr(req, count);
+    else if (size < count)
+        reply_error(req, Error{Cause::attribute_too_small}, operation, ino);
+    else
+        fuse_reply_buf(req, bytes, count);
+}
+
+void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) noexcept {
+    const auto value = guarded([&]() -> Expected<std::vector<std::byte>> {
+        if (!is_stored(name)) return fail(Cause::not_supported);
+        return volume_of(req).attribute(Ino{ino}, name);
+    });
+    if (!value) return reply_error(req, value.error(), "getxattr", ino);
+    reply_sized(req, reinterpret_cast<const char*>(value->data()), value->size(), size, "getxattr",
+                ino);
+}
+
+void on_listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) noexcept {
+    const auto list = guarded([&]() -> Expected<std::string> {
+        // As local file systems do it, trusted names are for who may use them.
+        const bool all = fuse_req_ctx(req)->uid == 0;
+        std::string names;
+        for (const std::string& name : TRY(volume_of(req).attribute_names(Ino{ino}))) {
+            if (!all && name.starts_with("trusted.")) continue;
+            names.append(name).push_back('\0');
+        }
+        return names;
+    });
+    if (!list) return reply_error(req, list.error(), "listxattr", ino);
+    reply_sized(req, list->data(), list->size(), size, "listxattr", ino);
+}
+
+void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value,
+                 std::size_t size, int flags) noexcept {
+    const auto result = guarded([&]() -> Expected<void> {
+        if (!is_stored(name)) return fail(Cause::not_supported);
+        SetAttribute how = SetAttribute::create_or_replace;
+        if (flags == XATTR_CREATE)
+            how = SetAttribute::create;
+        else if (flags == XATTR_REPLACE)
+            how = SetAttribute::replace;
+        else if (flags != 0)
+            return fail(Cause::invalid_argument);
+        return volume_of(req).set_attribute(Ino{ino}, name, std::as_bytes(std::span{value, size}),
+                                            how);
+    });
+    reply_done(req, result, "setxattr", ino);
+}
+
+void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) noexcept {
+    const auto result = guarded([&]() -> Expected<void> {
+        if (!is_stored(name)) return fail(Cause::not_supported);
+        return volume_of(req).remove_attribute(Ino{ino}, name);
+    });
+    reply_done(req, result, "removexattr", ino);
+}
+
+}  // namespace
+
+void add_extended_attribute_operations(fuse_lowlevel_ops& operations) {
+    operations.getxattr = on_getxattr;
+    operations.listxattr = on_listxattr;
+    operations.setxattr = on_setxattr;
+    operations.removexattr = on_removexattr;
+}
+
+}  // namespace pinfs::fuse

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/invalidator.h"
+
+#define FUSE_USE_VERSION 317
+#include <fuse_lowlevel.h>
+
+#include <utility>
+
+namespace pinfs::fuse {
+
+void Invalidator::start(fuse_session* session) {
+    session_ = session;
+    stopping_ = false;
+    thread_ = std::thread([this] { send_all(); });
+}
+
+void Invalidator::stop() {
+    if (!thread_.joinable()) return;
+    {
+        const std::lock_guard lock{mutex_};
+        stopping_ = true;
+        queue_.clear();
+    }
+    wake_.notify_one();
+    thread_.join();
+}
+
+void Invalidator::attributes(Ino ino) noexcept {
+    try {
+        const std::lock_guard lock{mutex_};
+        if (stopping_) return;
+        queue_.push_back(ino);
+    } catch (...) {
+        return;
+    }
+    wake_.notify_one();
+}
+
+void Invalidator::send_all() {
+    std::vector<Ino> batch;
+    std::unique_lock lock{mutex_};
+    while (true) {
+        wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+        if (stopping_) return;
+        std::swap(batch, queue_);
+        lock.unlock();
+        // A negative offset: attributes only, no pages. Inodes that the kernel forgot meanwhile
+        // are none of its business, so results say nothing.
+        for (const Ino ino : batch) fuse_lowlevel_notify_inval_inode(session_, ino.value, -1, 0);
+        batch.clear();
+        lock.lock();
+    }
+}
+
+}  // namespace pinfs::fuse

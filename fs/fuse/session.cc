@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/session.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdarg>
+#include <cstring>
+#include <thread>
+
+#include "fs/fuse/edge.h"
+#include "fs/fuse/mount_table.h"
+
+namespace pinfs::fuse {
+namespace {
+
+constexpr std::uint32_t kRequestBytesMax = 1 << 20;  // measured: larger is no faster
+constexpr std::uint32_t kBackgroundRequestsMax = 64;
+
+sigset_t ending_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+    return signals;
+}
+
+void on_init(void* user, fuse_conn_info* connection) noexcept {
+    const Edge& edge = *static_cast<Edge*>(user);
+    // What the kernel lacks stays off.
+    for (const std::uint64_t wanted :
+         {FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_ATOMIC_O_TRUNC,
+          FUSE_CAP_CACHE_SYMLINKS,       // a link's target never changes
+          FUSE_CAP_EXPLICIT_INVAL_DATA,  // cached pages are right: this kernel wrote them
+          FUSE_CAP_EXPORT_SUPPORT, FUSE_CAP_HANDLE_KILLPRIV_V2, FUSE_CAP_IOCTL_DIR,
+          FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS, FUSE_CAP_READDIRPLUS_AUTO})
+        fuse_set_feature_flag(connection, wanted);
+    for (const std::uint64_t unwanted :
+         {FUSE_CAP_AUTO_INVAL_DATA,  // would drop cached pages after each of our own writes
+          FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE,  // slower
+          FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_POSIX_ACL})
+        fuse_unset_feature_flag(connection, unwanted);
+    if (edge.kernel_mmap) fuse_set_feature_flag(connection, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
+    connection->max_write = kRequestBytesMax;
+    connection->max_background = kBackgroundRequestsMax;
+    connection->time_gran = 1;
+    [](auto& info) {
+        if constexpr (requires { info.no_interrupt; }) info.no_interrupt = 1;  // nothing waits
+    }(*connection);
+}
+
+fuse_lowlevel_ops all_operations() {
+    fuse_lowlevel_ops operations{};
+    operations.init = on_init;
+    add_name_operations(operations);
+    add_attribute_operations(operations);
+    add_extended_attribute_operations(operations);
+    add_content_operations(operations);
+    add_directory_operations(operations);
+    add_ioctl_operations(operations);
+    return operations;
+}
+
+void log_of_library(fuse_log_level level, const char* format, va_list arguments) {
+    std::array<char, 512> text{};
+    vsnprintf(text.data(), text.size(), format, arguments);
+    std::string_view line{text.data()};
+    while (line.ends_with('\n')) line.remove_suffix(1);
+    if (line.empty()) return;
+    if (level <= FUSE_LOG_ERR)
+        spdlog::error("libfuse: {}", line);
+    else if (level <= FUSE_LOG_WARNING || line.find("failed to start io-uring") != line.npos)
+        spdlog::warn("libfuse: {}", line);
+    else
+        spdlog::debug("libfuse: {}", line);
+}
+
+unsigned thread_count() { return std::clamp(2 * std::thread::hardware_concurrency(), 8U, 64U); }
+
+/// Each thread reads requests from a descriptor of its own, if the device opens for this user.
+bool can_clone_device() {
+    const int device = open(kFuseDevice, O_RDWR | O_CLOEXEC);
+    if (device < 0) return false;
+    close(device);
+    return true;
+}
+
+}  // namespace
+
+bool built_with_io_uring() {
+#ifdef PINFS_FUSE_IO_URING
+    return true;
+#else
+    return false;
+#endif
+}
+
+const char* library_version() { return fuse_pkgversion(); }
+
+class Session::Core {
+public:
+    Core(Volume& volume, const SessionOptions& options)
+        : options_(options), edge_{volume, options.kernel_mmap} {}
+    ~Core() {
+        if (session_ != nullptr) fuse_session_destroy(session_);
+        for (const int descriptor : {signals_, stop_})
+            if (descriptor >= 0) close(descriptor);
+    }
+    Core(const Core&) = delete;
+    Core& operator=(const Core&) = delete;
+
+    std::expected<void, std::string> mount();
+    bool run(const std::function<void()>& serving);
+
+private:
+    void watch(const std::function<void()>& serving);
+    void end();
+    /// Whether what is mounted there is still this mount.
+    [[nodiscard]] bool is_mounted() const;
+
+    const SessionOptions options_;
+    Edge edge_;
+    fuse_session* session_ = nullptr;
+    int signals_ = -1;
+    int stop_ = -1;     // written when the loop has ended
+    dev_t device_ = 0;  // of the mount; 0 until it is served
+};
+
+std::expected<void, std::string> Session::Core::mount() {
+    fuse_set_log_func(log_of_library);
+    const sigset_t set = ending_signals();
+    signals_ = signalfd(-1, &set, SFD_CLOEXEC);
+    stop_ = eventfd(0, EFD_CLOEXEC);
+    if (signals_ < 0 || stop_ < 0) return std::unexpected(std::string{strerror(errno)});
+
+    fuse_args arguments FUSE_ARGS_INIT(0, nullptr);
+    fuse_opt_add_arg(&arguments, "pinfs");
+    if (options_.allow_root) fuse_opt_add_arg(&arguments, "-oallow_root");
+    if (options_.io_uring) fuse_opt_add_arg(&arguments, "-oio_uring");
+    const fuse_lowlevel_ops operations = all_operations();
+    session_ = fuse_session_new(&arguments, &operations, sizeof(operations), &edge_);
+    fuse_opt_free_args(&arguments);
+    if (session_ == nullptr) return std::unexpected("libfuse makes no session");
+
+    const auto device = attach(options_.mount);
+    if (!device) return std::unexpected(device.error());
+    const std::string name = "/dev/fd/" + std::to_string(*device);
+    if (fuse_session_mount(session_, name.c_str()) != 0) {
+        close(*device);
+        detach(options_.mount.mountpoint, Detach::at_once);
+        return std::unexpected("libfuse does not take the connection");
+    }
+    return {};
+}
+
+bool Session::Core::run(const std::function<void()>& serving) {
+    fuse_loop_config* config = fuse_loop_cfg_create();
+    if (config == nullptr) {
+        detach(options_.mount.mountpoint, Detach::at_once);
+        return false;
+    }
+    fuse_loop_cfg_set_clone_fd(config, can_clone_device() ? 1 : 0);
+    fuse_loop_cfg_set_max_threads(config, thread_count());
+    fuse_loop_cfg_set_idle_threads(config, thread_count());
+
+    edge_.invalidator.start(session_);
+    std::thread watcher{[&] {
+        watch(serving);
+    }};
+    const int result = fuse_session_loop_mt(session_, config);
+    fuse_loop_cfg_destroy(config);
+    if (result != 0) spdlog::error("the connection to the kernel failed: {}", strerror(-result));
+
+    const std::uint64_t one = 1;
+    if (write(stop_, &one, sizeof(one)) != sizeof(one))
+        spdlog::error("eventfd: {}", strerror(errno));
+    watcher.join();
+    edge_.invalidator.stop();
+    // The kernel answers what still comes with ENOTCONN from here on.
+    fuse_session_destroy(std::exchange(session_, nullptr));
+    if (result != 0 && is_mounted()) detach(options_.mount.mountpoint, Detach::at_once);
+    return result == 0;
+}
+
+bool Session::Core::is_mounted() const {
+    const auto entry = mount_at(options_.mount.mountpoint);
+    return entry && entry->device == device_;
+}
+
+void Session::Core::watch(const std::function<void()>& serving) {
+    // Answered only when the kernel has our INIT.
+    struct stat st {};
+    if (stat(options_.mount.mountpoint.c_str(), &st) == 0) {
+        device_ = st.st_dev;
+        serving();
+    }
+    std::array<pollfd, 2> events{pollfd{signals_, POLLIN, 0}, pollfd{stop_, POLLIN, 0}};
+    while (true) {
+        if (poll(events.data(), events.size(), -1) < 0) {
+            if (errno == EINTR) continue;
+            spdlog::error("poll: {}", strerror(errno));
+            return;
+        }
+        if (events[1].revents != 0) return;
+        signalfd_siginfo info{};
+        if (read(signals_, &info, sizeof(info)) != sizeof(info)) continue;
+        spdlog::info("ending on {}", strsignal(static_cast<int>(info.ssi_signo)));
+        end();
+    }
+}
+
+void Session::Core::end() {
+    if (is_mounted()) {
+        // Pages that programs dirtied through mappings still go through us.
+        const int root =
+            open(options_.mount.mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (root >= 0) {
+            if (syncfs(root) != 0) spdlog::warn("syncfs: {}", strerror(errno));
+            close(root);
+        }
+        const int busy = detach(options_.mount.mountpoint, Detach::when_idle);
+        if (busy == 0) return;  // the kernel ends the loop
+        spdlog::warn("{} is in use: programs that have files open there get errors from now on",
+                     options_.mount.mountpoint);
+        detach(options_.mount.mountpoint, Detach::at_once);
+    }
+    fuse_session_exit(session_);
+}
+
+Session::Session(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+Session::~Session() = default;
+
+void Session::block_signals() {
+    const sigset_t set = ending_signals();
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+}
+
+std::expected<std::unique_ptr<Session>, std::string> Session::mount(Volume& volume,
+                                                                    const SessionOptions& options) {
+    auto core = std::make_unique<Core>(volume, options);
+    if (auto mounted = core->mount(); !mounted) return std::unexpected(mounted.error());
+    return std::unique_ptr<Session>{new Session{std::move(core)}};
+}
+
+bool Session::run(const std::function<void()>& serving) { return core_->run(serving); }
+
+}  // namespace pinfs::fuse

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A mount that is served: the connection to the kernel, the threads that answer it, the signals
+// that end it. Hides libfuse.
+//
+// Invariants
+//   - SIGTERM, SIGINT and SIGHUP are blocked in all threads and taken by one; block_signals() runs
+//     before any thread is started.
+//   - When run() returns, no call on the volume is under way and none follows.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "fs/fuse/mountpoint.h"
+#include "fs/volume/volume.h"
+
+namespace pinfs::fuse {
+
+struct SessionOptions {
+    MountRequest mount;
+    bool allow_root = false;  ///< with mount.allow_other: root and the owner, nobody else
+    bool kernel_mmap = true;  ///< SPEC 1.3
+    bool io_uring = false;    ///< requests come through io_uring
+};
+
+/// Whether this build can serve over io_uring.
+bool built_with_io_uring();
+/// Of libfuse, as it is linked.
+const char* library_version();
+
+class Session {
+public:
+    static void block_signals();
+
+    /// Mounts. On error, one sentence, nothing is mounted.
+    static std::expected<std::unique_ptr<Session>, std::string> mount(
+        Volume& volume, const SessionOptions& options);
+    ~Session();
+
+    /// Serves until the file system is unmounted or a signal ends it; then it is mounted no more.
+    /// `serving` is called once, when requests are being answered. False if the connection failed.
+    bool run(const std::function<void()>& serving);
+
+private:
+    class Core;
+    explicit Session(std::unique_ptr<Core> core);
+    std::unique_ptr<Core> core_;
+};
+
+}  // namespace pinfs::fuse
