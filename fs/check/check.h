@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The independent judge of a region: reads everything that FORMAT.md describes, with a decoder of its
-// own, and says what is wrong. It shares nothing with the code that wrote the region but fs/format/.
+// The independent judge of a region: reads everything that FORMAT.md describes, with a decoder of
+// its own, and says what is wrong. It shares nothing with the code that wrote the region but
+// fs/format/.
 //
 // Invariants
 //   - Nothing is written. A dirty journal is applied in memory, as a mount would apply it.
@@ -121,11 +122,11 @@ struct Finding {
     FindingKind kind;
     std::uint64_t offset = 0;  ///< region offset, in bytes, of the unit that is wrong
     std::uint64_t ino = 0;     ///< the inode concerned; 0: none
-    std::string text;          ///< one sentence without full stop: the thing, the place, what was expected
+    std::string text;  ///< one sentence without full stop: the thing, the place, what was expected
 };
 
 struct CheckTotals {
-    std::uint64_t files = 0;         ///< inodes in use that are no directories
+    std::uint64_t files = 0;  ///< inodes in use that are no directories
     std::uint64_t directories = 0;
     std::uint64_t orphans = 0;       ///< of both: unlinked, waiting to be freed
     std::uint64_t records = 0;       ///< maps, pins and holds
@@ -136,7 +137,8 @@ struct CheckTotals {
 };
 
 struct CheckReport {
-    std::vector<Finding> findings;       ///< in the order of the walk; at most CheckOptions::findings_max
+    std::vector<Finding>
+        findings;  ///< in the order of the walk; at most CheckOptions::findings_max
     std::uint64_t findings_dropped = 0;  ///< beyond that
     CheckTotals totals;
 
@@ -150,9 +152,9 @@ struct CheckOptions {
     std::size_t findings_max = 1000;
 };
 
-/// Judges the whole region. What is wrong in it is a finding; an error is what keeps a judgement from
-/// being made. Errors: region_too_small, no_superblock (neither the superblock nor its copy is one that
-/// can be used), feature_unknown, region_truncated, out_of_memory.
+/// Judges the whole region. What is wrong in it is a finding; an error is what keeps a judgement
+/// from being made. Errors: region_too_small, no_superblock (neither the superblock nor its copy is
+/// one that can be used), feature_unknown, region_truncated, out_of_memory.
 Expected<CheckReport> check(pmem::Region& region, const CheckOptions& options = {});
 
 }  // namespace pinfs

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/check/check.h"
+
+#include <new>
+
+#include "fs/check/journal.h"
+#include "fs/check/space.h"
+#include "fs/check/state.h"
+#include "fs/check/superblock.h"
+#include "fs/check/walk.h"
+#include "fs/format/group.h"
+
+namespace pinfs::checking {
+
+void claim_fixed_areas(const Image& image, Claims& claims) {
+    const media::Superblock& super = image.superblock();
+    claims.take(0, 1, {OwnerKind::superblock});
+    claims.take(media::kSuperCopyOffset / kBlockBytes, 1, {OwnerKind::superblock});
+    claims.take(super.state_offset / kBlockBytes, 1, {OwnerKind::state});
+    claims.take(super.finished_offset / kBlockBytes, 1, {OwnerKind::finished});
+    for (std::uint64_t lane = 0; lane < super.lane_count; ++lane)
+        claims.take((super.lanes_offset + lane * super.lane_bytes) / kBlockBytes,
+                    super.lane_bytes / kBlockBytes, {OwnerKind::lane, lane});
+    const std::uint64_t zones = (image.groups() + super.zone_groups - 1) / super.zone_groups;
+    for (std::uint64_t index = 0; index < zones * super.zone_groups; ++index) {
+        const std::uint64_t block = media::group_block_of(index, super.zone_groups);
+        if (block < image.blocks()) claims.take(block, 1, {OwnerKind::group, index});
+    }
+}
+
+namespace {
+
+void walk_all(Walk& walk) {
+    claim_fixed_areas(walk.image, walk.claims);
+    walk_inodes(walk);
+    walk_records(walk);
+}
+
+// The walk once more, to learn who claims the blocks that were claimed twice.
+void report_shared(const Image& image, const media::State& state,
+                   const std::vector<BlockRun>& shared) {
+    CheckReport unheard;
+    Findings silent(unheard, 0);
+    const Image same(image, silent);
+    Claims claims(image.blocks());
+    claims.watch(shared);
+    Walk walk{.image = same, .claims = claims, .state = state, .inodes = {}, .totals = {}};
+    walk_all(walk);
+    for (const Claims::Watched& watched : claims.watched()) {
+        std::string owners;
+        std::uint64_t ino = 0;
+        for (const Owner& owner : watched.owners) {
+            if (!owners.empty()) owners += " and by ";
+            owners += name_of(owner);
+            if (owner.kind == OwnerKind::tree || owner.kind == OwnerKind::attributes ||
+                owner.kind == OwnerKind::data)
+                ino = owner.id;
+        }
+        if (watched.more != 0) owners += " and " + std::to_string(watched.more) + " more";
+        image.findings().add(FindingKind::block_shared, watched.run.begin * kBlockBytes, ino,
+                             "%lu %s claimed by %s", watched.run.count,
+                             watched.run.count == 1 ? "block is" : "blocks from there on are",
+                             owners.c_str());
+    }
+}
+
+void judge_totals(const Image& image, const LaneTotals& lanes, const Space& space,
+                  const Walk* walk) {
+    const std::uint64_t at = image.superblock().lanes_offset;
+    if (!lanes.known) return;
+    if (space.known && lanes.free_blocks != space.free_blocks)
+        image.findings().add(FindingKind::total_free, at, 0,
+                             "the lanes count %lu free blocks, the groups %lu", lanes.free_blocks,
+                             space.free_blocks);
+    if (walk != nullptr && walk->inodes_complete && lanes.inodes != walk->inodes_used)
+        image.findings().add(FindingKind::total_inodes, at, 0,
+                             "the lanes count %lu inodes in use, the inode table has %lu",
+                             lanes.inodes, walk->inodes_used);
+}
+
+// Everything behind the superblock.
+void judge_region(Image& image, CheckTotals& totals) {
+    const Journal journal(image);
+    totals.blocks = image.blocks();
+    totals.lanes_sealed = journal.sealed();
+
+    const std::optional<media::State> state = judge_state(image);
+    const LaneTotals lanes = judge_lane_states(image);
+    if (!state) {
+        // Without the roots nothing has an owner: groups are held against themselves.
+        judge_totals(image, lanes, judge_groups(image, nullptr), nullptr);
+        return;
+    }
+    judge_finished_requests(image, state->generation_limit);
+
+    Claims claims(image.blocks());
+    Walk walk{.image = image, .claims = claims, .state = *state, .inodes = {}, .totals = {}};
+    walk_all(walk);
+    judge_names(walk);
+    if (!claims.shared().empty()) report_shared(image, *state, claims.shared());
+    const Space space = judge_groups(image, &claims);
+    judge_totals(image, lanes, space, &walk);
+
+    totals.files = walk.totals.files;
+    totals.directories = walk.totals.directories;
+    totals.orphans = walk.totals.orphans;
+    totals.records = walk.totals.records;
+    totals.blocks_used = space.claimed;
+    totals.mounted = state->mounted != 0;
+}
+
+}  // namespace
+}  // namespace pinfs::checking
+
+namespace pinfs {
+
+Expected<CheckReport> check(pmem::Region& region, const CheckOptions& options) {
+    using namespace checking;
+    if (region.bytes() < media::kRegionBytesMin) return fail(Cause::region_too_small);
+    try {
+        CheckReport report;
+        Findings findings(report, options.findings_max);
+        Image image(region, findings);
+        const std::optional<media::Superblock> superblock =
+            TRY(judge_superblocks(image, region.bytes()));
+        if (superblock) {
+            image.set_superblock(*superblock);
+            judge_region(image, report.totals);
+        }
+        return report;
+    } catch (const std::bad_alloc&) {
+        return fail(Cause::out_of_memory);
+    }
+}
+
+}  // namespace pinfs

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which blocks have an owner, as the walk finds them: a bit a block. Hides how the two owners of a
+// block are named: the bits do not say who was first, so the walk is made again with a watch on the
+// blocks that were claimed twice.
+//
+// Invariants
+//   - `take` says true once for each block, whatever is walked: who enters a block only after a
+//   `take`
+//     cannot go in circles.
+//   - Memory is a bit for each block of the region that is in use (pages of zeros are the
+//   kernel's).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/units.h"
+
+namespace pinfs::checking {
+
+enum class OwnerKind : std::uint8_t {
+    superblock,
+    state,
+    finished,
+    lane,         // id: its index
+    group,        // its index
+    inode_table,  // of index blocks
+    inode_chunk,  // its index
+    record_table,
+    record_chunk,  // its index
+    tree,          // inode
+    attributes,    // inode
+    data,          // inode
+    hold,          // record's slot number
+};
+
+struct Owner {
+    OwnerKind kind;
+    std::uint64_t id = 0;
+    bool operator==(const Owner&) const = default;
+};
+std::string name_of(const Owner& owner);
+
+class Claims {
+public:
+    /// Throws bad_alloc.
+    explicit Claims(std::uint64_t blocks);
+
+    /// Claims [begin, begin + count), inside the region. True if none of them was claimed before.
+    bool take(std::uint64_t begin, std::uint64_t count, Owner owner);
+
+    /// A bit a block, 1 where claimed; bits beyond the region's end are 0.
+    [[nodiscard]] const std::uint64_t* words() const { return words_.get(); }
+
+    /// Blocks claimed more than once, in the order of the claims, the first kSharedMax runs.
+    [[nodiscard]] const std::vector<BlockRun>& shared() const { return shared_; }
+
+    /// From now on every claim that meets one of `runs` is noted.
+    void watch(std::vector<BlockRun> runs);
+    /// Who claimed run `i` of those watched, in order of first block; at most kOwnersMax are kept.
+    struct Watched {
+        BlockRun run;
+        std::vector<Owner> owners;
+        std::uint64_t more = 0;
+    };
+    [[nodiscard]] const std::vector<Watched>& watched() const { return watched_; }
+
+    static constexpr std::size_t kSharedMax = 256;
+    static constexpr std::size_t kOwnersMax = 4;
+
+private:
+    struct Free {
+        void operator()(std::uint64_t* words) const { std::free(words); }
+    };
+    void note_shared(std::uint64_t block);
+    void note_watched(std::uint64_t begin, std::uint64_t end, const Owner& owner);
+
+    std::unique_ptr<std::uint64_t[], Free> words_;
+    std::vector<BlockRun> shared_;
+    std::vector<Watched> watched_;
+};
+
+}  // namespace pinfs::checking
