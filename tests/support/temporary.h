@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A directory of its own for a test, gone with all it holds when the test ends.
+#pragma once
+
+#include <sys/vfs.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+namespace pinfs::test {
+
+class TemporaryDirectory {
+public:
+    /// Below `parent`: /dev/shm is tmpfs nearly everywhere.
+    explicit TemporaryDirectory(const std::string& parent = "/dev/shm")
+        : path_(parent + "/pinfs-test-XXXXXX") {
+        if (mkdtemp(path_.data()) == nullptr)
+            throw std::runtime_error("no temporary directory in " + parent);
+    }
+    ~TemporaryDirectory() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    TemporaryDirectory(const TemporaryDirectory&) = delete;
+    TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+
+    [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+    /// statfs(2)'s f_type.
+    [[nodiscard]] long file_system_type() const {
+        struct statfs status {};
+        return statfs(path_.c_str(), &status) == 0 ? status.f_type : 0;
+    }
+
+private:
+    std::string path_;
+};
+
+}  // namespace pinfs::test

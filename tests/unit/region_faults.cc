@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a region does when memory fails below it.
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <csetjmp>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "fs/pmem/region.h"
+#include "tests/support/again.h"
+#include "tests/support/temporary.h"
+
+namespace {
+
+using namespace pinfs;
+using namespace pinfs::pmem;
+using namespace pinfs::unit_literals;
+using pinfs::test::run_again;
+using pinfs::test::TemporaryDirectory;
+
+std::vector<std::byte> pattern(std::size_t bytes) {
+    std::vector<std::byte> result(bytes);
+    for (std::size_t i = 0; i < bytes; ++i) result[i] = static_cast<std::byte>(i % 251 + 1);
+    return result;
+}
+
+/// A file region of `bytes`, made and opened.
+std::unique_ptr<Region> made(const std::string& path, std::uint64_t bytes) {
+    REQUIRE(Region::create_file(path, bytes, 0600));
+    auto region = Region::open(path, {});
+    REQUIRE(region);
+    return std::move(*region);
+}
+
+TEST_CASE("region: a file truncated under us fails the one access, with its place",
+          "[pmem][unit]") {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    const auto region = made(path, 4_MiB);
+    REQUIRE(region->copy_in(0, pattern(2_MiB)));
+    REQUIRE(truncate(path.c_str(), 1_MiB) == 0);
+    std::vector<std::byte> out(100'000);
+    const auto check = [](const Expected<void>& result, std::uint64_t offset) {
+        REQUIRE_FALSE(result);
+        CHECK(result.error().cause == Cause::media_error);
+        CHECK(result.error().offset == offset);
+    };
+    for (int round = 0; round < 3; ++round) {
+        check(region->read(1_MiB - 4096, out), 1_MiB);
+        check(region->copy_out(2_MiB + 5, out), 2_MiB + 5);
+        check(region->copy_in(1_MiB - 4096, out), 1_MiB);
+        check(region->zero(1_MiB - 4096, out.size()), 1_MiB);
+        check(region->store_flush(1_MiB - 64, std::span(out).first(128)), 1_MiB);
+        check(region->store8_flush(3_MiB, 1), 3_MiB);
+        region->fence();
+        CHECK(region->copy_in(0, pattern(4096)));
+        CHECK(region->read(0, std::span(out).first(4096)));
+    }
+    REQUIRE(truncate(path.c_str(), 4_MiB) == 0);
+    CHECK(region->read(1_MiB - 4096, out));
+}
+
+TEST_CASE("region: threads fail each for itself", "[pmem][unit][concurrency]") {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    const auto region = made(path, 2_MiB);
+    REQUIRE(truncate(path.c_str(), 1_MiB) == 0);
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong{0};
+    for (std::uint64_t t = 0; t < 4; ++t)
+        threads.emplace_back([&, t] {
+            std::vector<std::byte> out(4096);
+            for (int i = 0; i < 500; ++i) {
+                if (region->read(1_MiB + t * 8192, out)) ++wrong;
+                if (!region->read(t * 8192, out)) ++wrong;
+                if (region->copy_in(1_MiB + t * 8192, out)) ++wrong;
+                if (!region->copy_in(t * 8192, out)) ++wrong;
+            }
+        });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
+}
+
+// Newer than the oldest headers this builds with.
+struct PoisonRequest {
+    std::uint64_t start, length, mode;
+    std::int64_t updated;
+};
+constexpr std::uint64_t kFeaturePoison = 1 << 14;
+
+TEST_CASE("region: a poisoned page fails the one access, with its place", "[pmem][unit]") {
+    void* const pages =
+        mmap(nullptr, 1_MiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(pages != MAP_FAILED);
+    auto* const memory = static_cast<std::byte*>(pages);
+    Region region(std::span(memory, 1_MiB), {}, nullptr);
+
+    const int faults = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
+    uffdio_api api{};
+    api.api = UFFD_API;
+    api.features = kFeaturePoison;
+    if (faults < 0 || ioctl(faults, UFFDIO_API, &api) != 0) {
+        WARN("skipped: this kernel does not let a test poison a page: " << std::strerror(errno));
+        if (faults >= 0) close(faults);
+        munmap(pages, 1_MiB);
+        return;
+    }
+    const auto place = reinterpret_cast<std::uintptr_t>(memory) + 512_KiB;
+    uffdio_register registration{};
+    registration.range = {place, 4096};
+    registration.mode = UFFDIO_REGISTER_MODE_MISSING;
+    REQUIRE(ioctl(faults, UFFDIO_REGISTER, &registration) == 0);
+    PoisonRequest poison{place, 4096, 0, 0};
+    REQUIRE(ioctl(faults, _IOWR(UFFDIO, 0x08, PoisonRequest), &poison) == 0);
+
+    std::vector<std::byte> out(16'384);
+    for (const std::uint64_t offset : {512_KiB, 512_KiB + 100, 512_KiB - 4096}) {
+        CAPTURE(offset);
+        const auto result = region.read(offset, out);
+        REQUIRE_FALSE(result);
+        CHECK(result.error().cause == Cause::media_error);
+        CHECK(result.error().offset == std::max<std::uint64_t>(offset, 512_KiB));
+    }
+    CHECK(region.read(512_KiB - 16'384, out));
+    CHECK(region.read(512_KiB + 4096, out));
+    close(faults);
+    munmap(pages, 1_MiB);
+}
+
+// Run by the last case, in a process of its own.
+
+sigjmp_buf own_jump;
+volatile int own_faults = 0;
+
+/// Touches a page behind the end of a file of its own.
+void fault(const TemporaryDirectory& directory) {
+    const std::string path = directory.file("other");
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    void* const page = mmap(nullptr, 8192, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    REQUIRE(page != MAP_FAILED);
+    (void)*(static_cast<volatile char*>(page) + 4096);
+}
+
+TEST_CASE("region: hidden: another handler was there first", "[.again]") {
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+        own_faults = own_faults + 1;
+        siglongjmp(own_jump, 1);
+    };
+    action.sa_flags = SA_NODEFER;
+    sigaction(SIGBUS, &action, nullptr);
+    const TemporaryDirectory directory;
+    const auto region = made(directory.file("region"), 2_MiB);
+    REQUIRE(truncate(directory.file("region").c_str(), 1_MiB) == 0);
+    std::vector<std::byte> out(64);
+    CHECK_FALSE(region->read(1_MiB, out));
+    CHECK(own_faults == 0);
+    if (sigsetjmp(own_jump, 1) == 0) fault(directory);
+    CHECK(own_faults == 1);
+    CHECK_FALSE(region->read(1_MiB, out));
+    CHECK(own_faults == 1);
+}
+
+TEST_CASE("region: a fault outside its copies goes to whoever handled the signal before",
+          "[pmem][unit]") {
+    CHECK(run_again("region: hidden: another handler was there first", "PMEM_IS_PMEM_FORCE", "0") ==
+          0);
+    // Nobody: the process ends as it would have.
+    const TemporaryDirectory directory;
+    const auto region = made(directory.file("region"), 2_MiB);
+    const pid_t child = fork();
+    if (child == 0) {
+        struct sigaction by_default {};
+        by_default.sa_handler = SIG_DFL;
+        struct rlimit no_core {};
+        setrlimit(RLIMIT_CORE, &no_core);
+        for (const int signal : {SIGSEGV, SIGABRT}) sigaction(signal, &by_default, nullptr);
+        fault(directory);
+        _exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    CHECK(status != 0);  // the sanitizer handled it before us
+#else
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGBUS);
+#endif
+}
+
+}  // namespace
