@@ -50,6 +50,7 @@ namespace pinfs {
     X(feature_unknown,         EINVAL,       "an incompatible feature this version does not know") \
     X(region_too_small,        EINVAL,       "the region is smaller than 1 MiB") \
     X(region_truncated,        EINVAL,       "the region is shorter than its superblock says") \
+    X(change_too_large,        EIO,          "a change does not fit the journal") \
     X(region_in_use,           EBUSY,        "the region is in use") \
     X(region_not_mappable,     ENODEV,       "the region cannot be mapped") \
     X(no_thread,               EAGAIN,       "no further thread could be started") \
@@ -87,8 +88,8 @@ constexpr std::string_view sentence_of(Cause cause) {
     return "unknown cause";
 }
 
-/// What failed and where. `offset` is a region offset in bytes, `ino` an inode; 0 where it says nothing.
-/// `system_errno` is set with Cause::system and wins over the cause's own.
+/// What failed and where. `offset` is a region offset in bytes, `ino` an inode; 0 where it says
+/// nothing. `system_errno` is set with Cause::system and wins over the cause's own.
 struct Error {
     Cause cause;
     int system_errno = 0;
@@ -111,12 +112,15 @@ inline std::unexpected<Error> fail_errno(int number) {
 }
 
 /// The value of an Expected, or return of its error from the calling function.
-#define TRY(...)                                                                       \
-    ({                                                                                 \
-        auto&& try_result_ = (__VA_ARGS__);                                            \
-        if (!try_result_.has_value()) [[unlikely]]                                     \
-            return std::unexpected(std::move(try_result_).error());                    \
-        *std::move(try_result_);                                                       \
+#define TRY(...) PINFS_TRY_NAMED(PINFS_JOIN(try_result_, __COUNTER__), __VA_ARGS__)
+#define PINFS_JOIN(left, right) PINFS_JOIN_EXPANDED(left, right)
+#define PINFS_JOIN_EXPANDED(left, right) left##right
+#define PINFS_TRY_NAMED(result, ...)                           \
+    ({                                                         \
+        auto&& result = (__VA_ARGS__);                         \
+        if (!result.has_value()) [[unlikely]]                  \
+            return std::unexpected(std::move(result).error()); \
+        *std::move(result);                                    \
     })
 
 }  // namespace pinfs

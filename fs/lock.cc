@@ -17,7 +17,8 @@ void acquired(LockRank rank, bool blocking) {
     if (blocking) {
         for (std::size_t below = index + 1; below < held.size(); ++below)
             assert(held[below] == 0 && "a lock is taken upwards: see LOCK ORDER in fs/lock.h");
-        assert((held[index] == 0 || many_allowed(rank)) && "a second lock of a rank that allows one");
+        assert((held[index] == 0 || many_allowed(rank)) &&
+               "a second lock of a rank that allows one");
     }
     ++held[index];
 }

@@ -97,7 +97,6 @@ struct Statistics {
     std::uint64_t blocks_available = 0;  ///< without the reserve
     std::uint64_t inodes = 0;            ///< in use
     std::uint64_t inodes_available = 0;
-    std::uint64_t free_run_blocks = 0;   ///< free blocks in wholly free 2 MiB runs
 };
 
 /// What a mount found and did; for logs and tests.

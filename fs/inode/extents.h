@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The extent map of a file: which region blocks a range of file blocks occupies.
+// Lock rules as inode/tree.h.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "fs/error.h"
+#include "fs/inode/tree.h"
+
+namespace pinfs::inode {
+
+inline constexpr std::uint64_t kFileBlocksMax = kFileBytesMax / kBlockBytes;
+/// Longer runs stay separate records, so that a length always fits its field.
+inline constexpr std::uint64_t kExtentBlocksMax = std::uint64_t{1} << 30;
+
+/// A stretch of a file that is of one kind: a hole (no region blocks), or an extent.
+struct Mapping {
+    std::uint64_t file_block = 0;
+    std::uint64_t blocks = 0;
+    std::uint64_t start_block = 0;  ///< region block; 0: hole
+    bool unwritten = false;
+
+    [[nodiscard]] bool is_hole() const { return start_block == 0; }
+    [[nodiscard]] bool is_written() const { return start_block != 0 && !unwritten; }
+    [[nodiscard]] std::uint64_t end() const { return file_block + blocks; }
+};
+
+class Extents {
+public:
+    Extents(const journal::Units& units, const media::Inode& inode)
+        : tree_{units, shape(), inode} {}
+    Extents(space::Change& change, media::Inode& inode)
+        : tree_{change, shape(), inode}, change_{&change}, edited_{&inode} {}
+
+    /// Pieces that cover [begin, end) exactly, holes included, in order.
+    Expected<std::vector<Mapping>> map(std::uint64_t begin, std::uint64_t end) const;
+    /// The last extent of the file, if it has any.
+    Expected<std::optional<Mapping>> last() const;
+
+    /// Maps [piece.file_block, piece.end()) to piece.start_block, where nothing was mapped before.
+    /// Joins neighbours. The blocks come from this change.
+    Expected<void> add(const Mapping& piece);
+    /// Marks [begin, end), all allocated, as written.
+    Expected<void> mark_written(std::uint64_t begin, std::uint64_t end);
+    /// Unmaps from the end of [begin, end) backwards and frees the blocks, as much as one change
+    /// takes; true when nothing is left in the range.
+    Expected<bool> remove_some(std::uint64_t begin, std::uint64_t end);
+
+    static const TreeShape& shape();
+
+private:
+    Expected<std::optional<Mapping>> floor(std::uint64_t file_block) const;
+    /// Unmaps the piece, which lies inside one extent; frees nothing.
+    Expected<void> carve(const Mapping& extent, std::uint64_t begin, std::uint64_t end);
+
+    Tree tree_;
+    space::Change* change_ = nullptr;
+    media::Inode* edited_ = nullptr;
+};
+
+}  // namespace pinfs::inode

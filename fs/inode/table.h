@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A table of 256-byte slots that grows on demand and gives chunks back (format/table.h): here the
+// inode table. Slots are handed out in rotation, so that a number comes back as late as may be.
+//
+// Thread rules: whoever changes the table, or walks it, holds mutex() - a changer until its Change
+// is committed. The slots themselves are units of their own, under their inode's lock.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "fs/error.h"
+#include "fs/format/state.h"
+#include "fs/format/table.h"
+#include "fs/lock.h"
+#include "fs/space/change.h"
+
+namespace pinfs::inode {
+
+class Table {
+public:
+    /// `root_offset`: where in the state block (at `state_offset`) this table's TableRoot stands.
+    Table(const journal::Units& units, std::uint64_t table, std::uint64_t state_offset,
+          std::size_t root_offset)
+        : units_{units}, table_{table}, state_offset_{state_offset}, root_offset_{root_offset} {}
+
+    /// Reads the root from the state block; once, after replay.
+    Expected<void> load();
+
+    RankedMutex<LockRank::inode_chunk>& mutex() { return mutex_; }
+
+    /// Region offset of slot `number`. Errors: stale_inode if it is not in use.
+    Expected<std::uint64_t> locate(std::uint64_t number);
+
+    struct Slot {
+        std::uint64_t number;
+        std::uint64_t offset;
+    };
+    /// Takes a free slot; the caller creates the unit in it. Errors: no_space, no_inodes.
+    Expected<Slot> allocate(space::Change& change);
+    /// Gives a slot back, and with the last one its chunk.
+    Expected<void> release(space::Change& change, std::uint64_t number);
+    /// Marks a slot for mount to finish, or not any more.
+    Expected<void> set_pending(space::Change& change, std::uint64_t number, bool pending);
+
+    /// Visits numbers of pending slots. Follows the hints: its cost is theirs, not the table's.
+    Expected<void> for_each_pending(const std::function<void(std::uint64_t)>& visit);
+    /// Slots in use, for the choice between reuse and growth.
+    void set_used(std::uint64_t used) { used_ = used; }
+
+private:
+    struct Path;
+    Expected<Path> walk(const journal::Transaction* staged, std::uint64_t chunk);
+    Expected<std::uint64_t> next_with_free(const journal::Transaction& staged, std::uint64_t from,
+                                           std::uint64_t end);
+    Expected<std::uint64_t> next_below(const journal::Transaction& staged, std::uint64_t node,
+                                       std::uint32_t level, std::uint64_t base, std::uint64_t from,
+                                       std::uint64_t end);
+    Expected<std::uint64_t> choose_chunk(space::Change& change);
+    Expected<std::uint64_t> make_chunk(space::Change& change, std::uint64_t chunk);
+    Expected<void> set_entry(space::Change& change, std::uint64_t chunk, std::uint64_t entry);
+    Expected<media::TableRoot*> edit_root(space::Change& change);
+    Expected<void> pending_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
+                                 const std::function<void(std::uint64_t)>& visit);
+    [[nodiscard]] journal::BlockIdentity identity() const {
+        return {.kind = media::BlockKind::table_index, .owner = table_, .generation = 0};
+    }
+    Expected<void> read_index(const journal::Transaction* staged, std::uint64_t offset,
+                              std::uint32_t level, media::TableIndex& out) const;
+    Expected<media::ChunkHeader> read_chunk(const journal::Transaction* staged,
+                                            std::uint64_t offset, std::uint64_t chunk) const;
+    [[nodiscard]] media::TableRoot root_of(const journal::Transaction* staged) const;
+
+    const journal::Units& units_;
+    const std::uint64_t table_;
+    const std::uint64_t state_offset_;
+    const std::size_t root_offset_;
+    RankedMutex<LockRank::inode_chunk> mutex_;
+    media::TableRoot root_{};  // as committed
+    std::uint64_t rotor_ = 0;  // last number handed out
+    std::uint64_t used_ = 0;
+};
+
+}  // namespace pinfs::inode

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/space/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cstring>
+#include <mutex>
+
+namespace pinfs::space {
+
+namespace {
+
+constexpr std::uint64_t kWordBits = 64;
+constexpr std::uint64_t kRunWords = media::kRunBlocks / kWordBits;
+constexpr std::uint64_t kReserveMin = 8;
+constexpr std::uint64_t kReserveMax = 4096;
+
+/// Threads start their search in different groups, so that their files do not mix.
+std::uint64_t thread_slot() {
+    static std::atomic<std::uint64_t> next{0};
+    thread_local const std::uint64_t slot = next.fetch_add(1, std::memory_order_relaxed);
+    return slot;
+}
+
+void append(std::vector<BlockRun>& runs, BlockRun run) {
+    if (!runs.empty() && runs.back().end() == run.begin)
+        runs.back().count += run.count;
+    else
+        runs.push_back(run);
+}
+
+}  // namespace
+
+/// Busy bits of one group, with what makes looking fast.
+struct Allocator::Group {
+    RankedMutex<LockRank::group> mutex;
+    bool loaded = false;
+    std::atomic<std::uint32_t> free{media::kGroupBlocks};  // a hint while not locked
+    std::array<std::uint16_t, media::kGroupRuns> run_free{};
+    std::array<std::uint64_t, media::kGroupBlocks / kWordBits> busy{};
+
+    [[nodiscard]] bool is_busy(std::uint64_t bit) const {
+        return (busy[bit / kWordBits] >> (bit % kWordBits) & 1) != 0;
+    }
+    /// First free bit at or after `from` and below `end`; `end` if there is none.
+    [[nodiscard]] std::uint64_t first_free(std::uint64_t from, std::uint64_t end) const {
+        while (from < end) {
+            const std::uint64_t word = ~busy[from / kWordBits] >> (from % kWordBits);
+            if (word != 0)
+                return std::min(end, from + static_cast<std::uint64_t>(std::countr_zero(word)));
+            from = (from / kWordBits + 1) * kWordBits;
+        }
+        return end;
+    }
+    /// First busy bit at or after `from` and below `end`; `end` if there is none.
+    [[nodiscard]] std::uint64_t first_busy(std::uint64_t from, std::uint64_t end) const {
+        while (from < end) {
+            const std::uint64_t word = busy[from / kWordBits] >> (from % kWordBits);
+            if (word != 0)
+                return std::min(end, from + static_cast<std::uint64_t>(std::countr_zero(word)));
+            from = (from / kWordBits + 1) * kWordBits;
+        }
+        return end;
+    }
+    /// Marks [begin, end) busy or free, bits that all are the other way now.
+    void mark(std::uint64_t begin, std::uint64_t end, bool to_busy) {
+        for (std::uint64_t bit = begin; bit < end;) {
+            const std::uint64_t stop = std::min(end, (bit / kWordBits + 1) * kWordBits);
+            const std::uint64_t count = stop - bit;
+            const std::uint64_t mask =
+                (count == kWordBits ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1)
+                << (bit % kWordBits);
+            auto& word = busy[bit / kWordBits];
+            assert((word & mask) == (to_busy ? 0 : mask));
+            word = to_busy ? word | mask : word & ~mask;
+            auto& in_run = run_free[bit / media::kRunBlocks];
+            in_run = static_cast<std::uint16_t>(to_busy ? in_run - count : in_run + count);
+            bit = stop;
+        }
+        const auto count = static_cast<std::uint32_t>(end - begin);
+        if (to_busy)
+            free.fetch_sub(count, std::memory_order_relaxed);
+        else
+            free.fetch_add(count, std::memory_order_relaxed);
+    }
+};
+
+Allocator::Allocator(const journal::Units& units, std::uint64_t region_blocks,
+                     std::uint64_t zone_groups)
+    : units_{units},
+      region_blocks_{region_blocks},
+      zone_groups_{zone_groups},
+      group_count_{(region_blocks + media::kGroupBlocks - 1) / media::kGroupBlocks},
+      reserve_blocks_{std::max(kReserveMin, std::min(region_blocks / 200, kReserveMax))},
+      groups_(group_count_) {}
+
+Allocator::~Allocator() {
+    for (auto& group : groups_) delete group.load();
+}
+
+Allocator::Group& Allocator::group_at(std::uint64_t index) {
+    assert(index < group_count_);
+    Group* group = groups_[index].load(std::memory_order_acquire);
+    if (group != nullptr) return *group;
+    auto made = std::make_unique<Group>();
+    if (groups_[index].compare_exchange_strong(group, made.get(), std::memory_order_acq_rel))
+        return *made.release();
+    return *group;
+}
+
+RankedMutex<LockRank::group>& Allocator::group_lock(std::uint64_t group) {
+    return group_at(group).mutex;
+}
+
+Expected<void> Allocator::load(std::uint64_t group) { return load(group_at(group), group); }
+
+Expected<void> Allocator::load(Group& group, std::uint64_t index) {
+    if (group.loaded) return {};
+    const std::uint64_t offset = group_offset(index);
+    media::Group block;
+    TRY(units_.read_block(offset,
+                          {.kind = media::BlockKind::group, .owner = index, .generation = 0},
+                          std::as_writable_bytes(std::span{&block, 1})));
+    std::memcpy(group.busy.data(), block.bitmap, sizeof block.bitmap);
+    std::uint32_t free = 0;
+    for (std::size_t run = 0; run < media::kGroupRuns; ++run) {
+        std::uint64_t busy = 0;
+        for (std::size_t word = 0; word < kRunWords; ++word)
+            busy += static_cast<std::uint64_t>(std::popcount(group.busy[run * kRunWords + word]));
+        group.run_free[run] = static_cast<std::uint16_t>(media::kRunBlocks - busy);
+        if (group.run_free[run] != block.run_free[run]) return fail(Cause::media_corrupt, offset);
+        free += group.run_free[run];
+    }
+    if (free != block.free_blocks) return fail(Cause::media_corrupt, offset);
+    group.free.store(free, std::memory_order_relaxed);
+    group.loaded = true;
+    return {};
+}
+
+/// Visits every group once, from `first_group` on and round, until nothing more is wanted.
+template <class Take>
+Expected<void> Allocator::sweep(std::uint64_t first_group, std::uint64_t& wanted,
+                                const Take& take) {
+    for (std::uint64_t i = 0; i < group_count_ && wanted > 0; ++i) {
+        const std::uint64_t index = (first_group + i) % group_count_;
+        Group& group = group_at(index);
+        if (group.free.load(std::memory_order_relaxed) == 0) continue;
+        const std::scoped_lock lock{group.mutex};
+        TRY(load(group, index));
+        take(group, index * media::kGroupBlocks);
+    }
+    return {};
+}
+
+Expected<void> Allocator::take_blocks(const Request& request, std::vector<BlockRun>& runs) {
+    std::uint64_t wanted = request.blocks;
+    const auto grab = [&](Group& group, std::uint64_t base, std::uint64_t begin,
+                          std::uint64_t end) {
+        group.mark(begin, end, true);
+        append(runs, {base + begin, end - begin});
+        wanted -= end - begin;
+    };
+
+    std::uint64_t first_group = thread_slot() % group_count_;
+    if (request.goal != 0 && request.goal < region_blocks_) {
+        first_group = request.goal / media::kGroupBlocks;
+        Group& group = group_at(first_group);
+        const std::scoped_lock lock{group.mutex};
+        TRY(load(group, first_group));
+        const std::uint64_t begin = request.goal % media::kGroupBlocks;
+        const std::uint64_t end =
+            group.first_busy(begin, std::min<std::uint64_t>(begin + wanted, media::kGroupBlocks));
+        if (end > begin) grab(group, first_group * media::kGroupBlocks, begin, end);
+    }
+
+    if (request.aligned && wanted >= media::kRunBlocks) {
+        // Whole free runs only, neighbours in one piece; a tail shorter than a run comes below.
+        std::uint64_t in_runs = round_down(wanted, media::kRunBlocks);
+        TRY(sweep(first_group, in_runs, [&](Group& group, std::uint64_t base) {
+            for (std::size_t run = 0; run < media::kGroupRuns && in_runs > 0; ++run) {
+                if (group.run_free[run] != media::kRunBlocks) continue;
+                const std::uint64_t begin = run * media::kRunBlocks;
+                grab(group, base, begin, begin + media::kRunBlocks);
+                in_runs -= media::kRunBlocks;
+            }
+        }));
+    }
+
+    // In one piece, from runs that are broken already; then in one piece from a whole run; then as
+    // it comes.
+    const auto piece_in = [&](Group& group, std::uint64_t base, bool broken) {
+        for (std::size_t run = 0; run < media::kGroupRuns && wanted > 0; ++run) {
+            const std::uint64_t free = group.run_free[run];
+            if (free < wanted || (free < media::kRunBlocks) != broken) continue;
+            const std::uint64_t end = (run + 1) * media::kRunBlocks;
+            for (std::uint64_t at = group.first_free(run * media::kRunBlocks, end); at < end;) {
+                const std::uint64_t stop = group.first_busy(at, std::min(at + wanted, end));
+                if (stop - at == wanted) return grab(group, base, at, stop);
+                at = group.first_free(stop, end);
+            }
+        }
+    };
+    if (wanted > 0 && wanted < media::kRunBlocks) {
+        // Look no further than this group for a broken run: groups keep threads apart.
+        Group& group = group_at(first_group);
+        const std::scoped_lock lock{group.mutex};
+        TRY(load(group, first_group));
+        piece_in(group, first_group * media::kGroupBlocks, true);
+        if (wanted > 0) piece_in(group, first_group * media::kGroupBlocks, false);
+    }
+    if (wanted > 0 && wanted < media::kRunBlocks)
+        TRY(sweep(first_group, wanted, [&](Group& group, std::uint64_t base) {
+            piece_in(group, base, true);
+            if (wanted > 0) piece_in(group, base, false);
+        }));
+    TRY(sweep(first_group, wanted, [&](Group& group, std::uint64_t base) {
+        for (std::uint64_t at = group.first_free(0, media::kGroupBlocks);
+             at < media::kGroupBlocks && wanted > 0;) {
+            const std::uint64_t stop =
+                group.first_busy(at, std::min<std::uint64_t>(at + wanted, media::kGroupBlocks));
+            grab(group, base, at, stop);
+            at = group.first_free(stop, media::kGroupBlocks);
+        }
+    }));
+    return wanted == 0 ? Expected<void>{} : fail(Cause::no_space);
+}
+
+Expected<void> Allocator::reserve(const Request& request, std::vector<BlockRun>& runs) {
+    const std::uint64_t kept = request.reserve == Reserve::keep ? reserve_blocks_ : 0;
+    std::uint64_t free = free_blocks();
+    do {
+        if (free < request.blocks || free - request.blocks < kept) return fail(Cause::no_space);
+    } while (!free_blocks_.compare_exchange_weak(free, free - request.blocks));
+
+    std::vector<BlockRun> taken;
+    if (auto done = take_blocks(request, taken); !done) {
+        // The count said yes and the bitmaps no only where blocks are just moving, or media is
+        // wrong.
+        std::uint64_t returned = 0;
+        for (const BlockRun run : taken) returned += run.count;
+        free_blocks_.fetch_add(request.blocks - returned);
+        for (const BlockRun run : taken) release(run);
+        return done;
+    }
+    for (const BlockRun run : taken) append(runs, run);
+    return {};
+}
+
+void Allocator::release(BlockRun run) {
+    for (std::uint64_t at = run.begin; at < run.end();) {
+        const std::uint64_t index = at / media::kGroupBlocks;
+        const std::uint64_t base = index * media::kGroupBlocks;
+        const std::uint64_t stop = std::min(run.end(), base + media::kGroupBlocks);
+        Group& group = group_at(index);
+        const std::scoped_lock lock{group.mutex};
+        assert(group.loaded);
+        group.mark(at - base, stop - base, false);
+        at = stop;
+    }
+    free_blocks_.fetch_add(run.count);
+}
+
+Expected<std::uint64_t> Allocator::free_in_whole_runs() {
+    std::uint64_t blocks = 0;
+    for (std::uint64_t index = 0; index < group_count_; ++index) {
+        Group& group = group_at(index);
+        const std::scoped_lock lock{group.mutex};
+        TRY(load(group, index));
+        for (const std::uint16_t free : group.run_free)
+            if (free == media::kRunBlocks) blocks += free;
+    }
+    return blocks;
+}
+
+}  // namespace pinfs::space

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/space/change.h"
+
+#include <algorithm>
+#include <cassert>
+#include <mutex>
+#include <set>
+
+namespace pinfs::space {
+
+namespace {
+
+/// Log bytes a group block may cost: bitmap, summary and header records, when all of it changes.
+constexpr std::size_t kGroupLogBytesMax = media::kGroupBlocks / 8 + 256;
+/// And when a few scattered bits change.
+constexpr std::size_t kRunLogBytes = 64;
+
+template <class Visit>
+void for_each_group(BlockRun run, const Visit& visit) {
+    for (std::uint64_t at = run.begin; at < run.end();) {
+        const std::uint64_t group = at / media::kGroupBlocks;
+        const std::uint64_t stop = std::min(run.end(), (group + 1) * media::kGroupBlocks);
+        visit(group, BlockRun{at, stop - at});
+        at = stop;
+    }
+}
+
+}  // namespace
+
+Change::~Change() {
+    if (committed_) return;
+    for (const BlockRun run : allocated_) allocator_.release(run);
+}
+
+Expected<std::vector<BlockRun>> Change::allocate(Request request) {
+    request.reserve = reserve_;
+    std::vector<BlockRun> runs;
+    TRY(allocator_.reserve(request, runs));
+    allocated_.insert(allocated_.end(), runs.begin(), runs.end());
+    return runs;
+}
+
+Expected<std::uint64_t> Change::allocate_block(std::uint64_t goal) {
+    const auto runs = TRY(allocate({.blocks = 1, .goal = goal, .aligned = false}));
+    return runs.front().begin * kBlockBytes;
+}
+
+void Change::free(BlockRun run) {
+    assert(run.count > 0);
+    freed_.push_back(run);
+}
+
+void Change::free_block(std::uint64_t offset) {
+    transaction_.drop(offset);
+    const std::uint64_t block = offset / kBlockBytes;
+    // A block that this very change allocated was never in use: its reservation just ends.
+    for (auto it = allocated_.begin(); it != allocated_.end(); ++it)
+        if (*it == BlockRun{block, 1}) {
+            allocated_.erase(it);
+            allocator_.release({block, 1});
+            return;
+        }
+    free({block, 1});
+}
+
+bool Change::has_room(std::size_t spare_bytes) const {
+    std::size_t bytes = spare_bytes;
+    for (const auto* runs : {&allocated_, &freed_})
+        for (const BlockRun run : *runs)
+            for_each_group(run, [&](std::uint64_t, BlockRun piece) {
+                bytes += std::min(kGroupLogBytesMax, piece.count / 8 + kRunLogBytes * 3);
+            });
+    return bytes <= journal_.log_bytes_max();
+}
+
+Expected<void> Change::mark(std::uint64_t group, bool to_used, const std::vector<BlockRun>& runs) {
+    const std::uint64_t offset = allocator_.group_offset(group);
+    const auto bytes = TRY(transaction_.edit_block(
+        offset, {.kind = media::BlockKind::group, .owner = group, .generation = 0}));
+    auto& block = *reinterpret_cast<media::Group*>(bytes.data());
+    for (const BlockRun run : runs) {
+        Expected<void> marked;
+        for_each_group(run, [&](std::uint64_t of, BlockRun piece) {
+            if (of != group) return;
+            for (std::uint64_t b = piece.begin; b < piece.end(); ++b) {
+                const std::uint64_t bit = b % media::kGroupBlocks;
+                auto& byte = block.bitmap[bit / 8];
+                const auto mask = static_cast<std::uint8_t>(1u << (bit % 8));
+                if (((byte & mask) != 0) == to_used) {
+                    marked = fail(Cause::media_corrupt, offset);
+                    return;
+                }
+                byte = static_cast<std::uint8_t>(byte ^ mask);
+                auto& in_run = block.run_free[bit / media::kRunBlocks];
+                in_run = static_cast<std::uint16_t>(to_used ? in_run - 1 : in_run + 1);
+                block.free_blocks = to_used ? block.free_blocks - 1 : block.free_blocks + 1;
+            }
+        });
+        TRY(std::move(marked));
+    }
+    return {};
+}
+
+Expected<void> Change::commit() {
+    assert(!committed_);
+    std::set<std::uint64_t> groups;
+    std::uint64_t free_added = 0;
+    for (const BlockRun run : allocated_) {
+        for_each_group(run, [&](std::uint64_t group, BlockRun) { groups.insert(group); });
+        free_added -= run.count;
+    }
+    for (const BlockRun run : freed_) {
+        for_each_group(run, [&](std::uint64_t group, BlockRun) { groups.insert(group); });
+        free_added += run.count;
+    }
+    {
+        std::vector<std::unique_lock<RankedMutex<LockRank::group>>> locks;
+        for (const std::uint64_t group : groups) locks.emplace_back(allocator_.group_lock(group));
+        for (const std::uint64_t group : groups) {
+            TRY(allocator_.load(group));
+            TRY(mark(group, true, allocated_));
+            TRY(mark(group, false, freed_));
+        }
+        TRY(journal_.commit(transaction_, {.free_blocks = free_added, .inodes = inodes_added_}));
+        committed_ = true;
+        for (const auto& action : actions_) action();
+    }
+    for (const BlockRun run : freed_) allocator_.release(run);
+    return {};
+}
+
+}  // namespace pinfs::space

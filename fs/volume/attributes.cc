@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attributes and extended attributes.
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "fs/inode/extended_attributes.h"
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+namespace {
+
+constexpr std::uint32_t kUserFlags =
+    media::kInodeDax | media::kInodeImmutable | media::kInodeAppendOnly | media::kInodeNoDump |
+    media::kInodeNoAtime | media::kInodeSync | media::kInodeProjectInherit;
+
+void kill_privilege_bits(media::Inode& inode) {
+    inode.mode &= ~static_cast<std::uint32_t>(S_ISUID);
+    if ((inode.mode & S_IXGRP) != 0) inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
+}
+
+Expected<void> check_attribute_name(std::string_view name) {
+    for (const std::string_view prefix : {"user.", "trusted.", "security."})
+        if (name.starts_with(prefix)) {
+            if (name.size() == prefix.size()) return fail(Cause::invalid_argument);
+            if (name.size() > kNameBytesMax) return fail(Cause::attribute_too_small);
+            return {};
+        }
+    return fail(Cause::not_supported);
+}
+
+/// The named value among `bytes`; nullopt if it is not there.
+Expected<std::optional<std::vector<std::byte>>> find_value(const inode::AttributeBytes& bytes,
+                                                           std::string_view name) {
+    std::optional<std::vector<std::byte>> found;
+    TRY(inode::for_each_attribute(bytes,
+                                  [&](std::string_view other, std::span<const std::byte> value) {
+                                      if (other != name) return true;
+                                      found.emplace(value.begin(), value.end());
+                                      return false;
+                                  }));
+    return found;
+}
+
+}  // namespace
+
+Expected<Attributes> Volume::Core::attributes(Ino ino) {
+    TRY(admit_read());
+    const Use state = use(ino);
+    const Shared lock{state->mutex};
+    const auto inode = TRY(read_inode(*state));
+    return attributes_of(inode, *state);
+}
+
+void Volume::Core::apply(const AttributeChange& change, media::Inode& inode) {
+    if (change.mode) inode.mode = (inode.mode & S_IFMT) | (*change.mode & ~std::uint32_t{S_IFMT});
+    if (change.uid) inode.uid = *change.uid;
+    if (change.gid) inode.gid = *change.gid;
+    if (change.atime) {
+        inode.atime = change.atime->seconds;
+        inode.atime_ns = change.atime->nanoseconds;
+    }
+    if (change.mtime) {
+        inode.mtime = change.mtime->seconds;
+        inode.mtime_ns = change.mtime->nanoseconds;
+    }
+    if (change.flags) inode.flags = (inode.flags & ~kUserFlags) | (*change.flags & kUserFlags);
+    if (change.project) inode.project = *change.project;
+    if (change.kill_privileges && !change.mode) kill_privilege_bits(inode);
+    set_ctime(inode, change.ctime.value_or(now()));
+}
+
+Expected<Attributes> Volume::Core::change_attributes(Ino ino, const AttributeChange& change) {
+    TRY(admit_change());
+    const Use state = use(ino);
+    if (change.size_bytes)
+        return with_space([&] { return truncate(*state, *change.size_bytes, change); });
+    const Exclusive lock{state->mutex};
+    Change one = this->change(space::Reserve::use);
+    auto* inode = TRY(edit_inode(one, *state));
+    apply(change, *inode);
+    const media::Inode changed = *inode;
+    TRY(one.commit());
+    return attributes_of(changed, *state);
+}
+
+Expected<std::vector<std::byte>> Volume::Core::attribute(Ino ino, std::string_view name) {
+    TRY(admit_read());
+    TRY(check_attribute_name(name));
+    const Use state = use(ino);
+    const Shared lock{state->mutex};
+    const auto inode = TRY(read_inode(*state));
+    if (inode.attributes == 0) return fail(Cause::no_attribute);
+    auto value = TRY(find_value(TRY(inode::read_attributes(units_, inode)), name));
+    if (!value) return fail(Cause::no_attribute);
+    return *std::move(value);
+}
+
+Expected<std::vector<std::string>> Volume::Core::attribute_names(Ino ino) {
+    TRY(admit_read());
+    const Use state = use(ino);
+    const Shared lock{state->mutex};
+    const auto inode = TRY(read_inode(*state));
+    std::vector<std::string> names;
+    TRY(inode::for_each_attribute(TRY(inode::read_attributes(units_, inode)),
+                                  [&](std::string_view name, std::span<const std::byte>) {
+                                      names.emplace_back(name);
+                                      return true;
+                                  }));
+    return names;
+}
+
+Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
+                                           std::span<const std::byte> value, SetAttribute how) {
+    TRY(admit_change());
+    TRY(check_attribute_name(name));
+    if (value.size() > media::kAttributeValueMax) return fail(Cause::attribute_value_large);
+    return with_space([&]() -> Expected<void> {
+        const Use state = use(ino);
+        const Exclusive lock{state->mutex};
+        Change one = change(space::Reserve::keep);
+        auto* inode = TRY(edit_inode(one, *state));
+        const auto bytes = TRY(inode::read_attributes(units_, *inode));
+        const bool there = TRY(find_value(bytes, name)).has_value();
+        if (there && how == SetAttribute::create) return fail(Cause::attribute_exists);
+        if (!there && how == SetAttribute::replace) return fail(Cause::no_attribute);
+        TRY(inode::write_attributes(one, *inode, TRY(inode::with_attribute(bytes, name, &value))));
+        set_ctime(*inode, now());
+        return one.commit();
+    });
+}
+
+Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
+    TRY(admit_change());
+    TRY(check_attribute_name(name));
+    const Use state = use(ino);
+    const Exclusive lock{state->mutex};
+    Change one = change(space::Reserve::use);
+    auto* inode = TRY(edit_inode(one, *state));
+    const auto bytes = TRY(inode::read_attributes(units_, *inode));
+    const bool there = TRY(find_value(bytes, name)).has_value();
+    if (!there) return fail(Cause::no_attribute);
+    TRY(inode::write_attributes(one, *inode, TRY(inode::with_attribute(bytes, name, nullptr))));
+    set_ctime(*inode, now());
+    return one.commit();
+}
+
+}  // namespace pinfs

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading and writing. Data is copied with a range of the file held, but no lock of the inode: what
+// the range covers neither moves nor goes meanwhile. New blocks are filled and fenced before the
+// change that names them.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+using inode::Extents;
+using inode::Mapping;
+
+namespace {
+
+constexpr std::uint64_t kPreallocateBlocksMin = 8;
+constexpr std::uint64_t kPreallocateBlocksMax = media::kGroupBlocks;
+
+}  // namespace
+
+/// One write, planned with its range held.
+struct Volume::Core::WritePlan {
+    std::uint64_t offset = 0;  // bytes of the file
+    std::uint64_t old_size = 0;
+    std::span<const std::byte> bytes;
+    std::vector<Mapping> pieces;        // what [offset, end) consists of, block by block
+    std::vector<Mapping> added;         // new extents for its holes
+    std::vector<Mapping> preallocated;  // unwritten, behind the end
+    std::optional<Mapping> tail;        // written block with the old end, to be zeroed behind it
+
+    [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
+    [[nodiscard]] bool extends() const { return end() > old_size; }
+};
+
+Expected<bool> Volume::Core::open(Ino ino) {
+    TRY(admit_read());
+    const Use state = use(ino);
+    const Shared lock{state->mutex};
+    const auto inode = TRY(read_inode(*state));
+    if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
+    const bool dax = S_ISREG(inode.mode) &&
+                     (options_.dax == DaxMode::always ||
+                      (options_.dax == DaxMode::inode && (inode.flags & media::kInodeDax) != 0));
+    // Blocks that an interrupted writer left behind the end go with this open's release.
+    if (inode.blocks > blocks_of(inode.size) && (inode.flags & media::kInodeKeepBeyondEnd) == 0 &&
+        S_ISREG(inode.mode)) {
+        const auto last = TRY(Extents(units_, inode).last());
+        if (last && last->end() > blocks_of(inode.size)) state->preallocated.store(true);
+    }
+    return states_.open(*state, dax);
+}
+
+void Volume::Core::release(Ino ino) {
+    const Use state = use(ino);
+    if (!states_.close(*state)) return;
+    if (state->lazy_time_ns.load() != 0) (void)write_lazy_time(ino);
+    if (state->preallocated.load()) (void)trim_preallocation(*state);
+}
+
+Expected<void> Volume::Core::trim_preallocation(InodeState& state) {
+    std::uint64_t size = 0;
+    {
+        const Shared lock{state.mutex};
+        const auto inode = TRY(read_inode(state));
+        if ((inode.flags & (media::kInodeKeepBeyondEnd | media::kInodeCutting)) != 0) return {};
+        size = inode.size;
+    }
+    const RangeLock::Hold hold{state.ranges, round_up(size, kBlockBytes), kToTheEnd,
+                               RangeLock::Mode::exclusive};
+    for (bool done = false; !done;) {
+        const Exclusive lock{state.mutex};
+        Change one = change(space::Reserve::use);
+        auto* inode = TRY(edit_inode(one, state));
+        // Opened and written again meanwhile: its own release will come.
+        if (inode->size != size || states_.opens(state) > 0) return {};
+        done = TRY(Extents(one, *inode).remove_some(blocks_of(size), inode::kFileBlocksMax));
+        TRY(one.commit());
+    }
+    state.preallocated.store(false);
+    return {};
+}
+
+Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
+                                         std::span<std::byte> out) {
+    TRY(admit_read());
+    if (out.empty() || offset_bytes >= kFileBytesMax) return std::size_t{0};
+    const Use state = use(ino);
+    const std::uint64_t limit = std::min(offset_bytes + out.size(), kFileBytesMax);
+    const RangeLock::Hold hold{state->ranges, round_down(offset_bytes, kBlockBytes),
+                               round_up(limit, kBlockBytes), RangeLock::Mode::shared};
+    std::vector<Mapping> pieces;
+    std::uint64_t end = 0;
+    {
+        const Shared lock{state->mutex};
+        const auto inode = TRY(read_inode(*state));
+        if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
+        if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
+        if (offset_bytes >= inode.size) return std::size_t{0};
+        end = std::min(limit, inode.size);
+        pieces = TRY(Extents(units_, inode).map(offset_bytes / kBlockBytes, blocks_of(end)));
+    }
+    for (const Mapping& piece : pieces) {
+        const std::uint64_t begin = std::max(piece.file_block * kBlockBytes, offset_bytes);
+        const std::uint64_t stop = std::min(piece.end() * kBlockBytes, end);
+        const auto to = out.subspan(begin - offset_bytes, stop - begin);
+        if (piece.is_written())
+            TRY(region_.copy_out(
+                piece.start_block * kBlockBytes + (begin - piece.file_block * kBlockBytes), to));
+        else
+            std::ranges::fill(to, std::byte{0});
+    }
+    return static_cast<std::size_t>(end - offset_bytes);
+}
+
+void Volume::Core::set_lazy_time(InodeState& state) {
+    const Time time = now();
+    const std::int64_t ns = time.seconds * 1'000'000'000 + time.nanoseconds;
+    if (state.lazy_time_ns.exchange(ns) != 0) return;
+    const std::scoped_lock lock{pending_mutex_};
+    lazy_.push_back(state.ino);
+}
+
+/// Reserves blocks for the holes of `plan`, and some behind an append, so that a file that grows in
+/// small pieces lies in large ones.
+Expected<void> Volume::Core::place_data(Change& change, WritePlan& plan) {
+    std::uint64_t goal = 0;
+    const auto place = [&](std::uint64_t file_block, const std::vector<BlockRun>& runs,
+                           bool unwritten, std::vector<Mapping>& out) {
+        for (BlockRun run : runs) {
+            while (run.count > 0) {
+                const std::uint64_t count = std::min(run.count, inode::kExtentBlocksMax);
+                out.push_back({.file_block = file_block,
+                               .blocks = count,
+                               .start_block = run.begin,
+                               .unwritten = unwritten});
+                file_block += count;
+                run = {run.begin + count, run.count - count};
+            }
+            goal = run.begin;
+        }
+    };
+    for (const Mapping& piece : plan.pieces) {
+        if (!piece.is_hole()) {
+            goal = piece.start_block + piece.blocks;
+            continue;
+        }
+        if (goal == 0 && plan.tail) goal = plan.tail->start_block + 1;
+        place(piece.file_block,
+              TRY(change.allocate(
+                  {.blocks = piece.blocks, .goal = goal, .aligned = piece.blocks >= kRunBlocks})),
+              false, plan.added);
+    }
+    const bool appends = plan.offset == plan.old_size && plan.offset > 0;
+    const Mapping& last = plan.pieces.back();
+    if (!appends || !last.is_hole()) return {};
+    const std::uint64_t wanted =
+        std::clamp(plan.old_size / kBlockBytes, kPreallocateBlocksMin, kPreallocateBlocksMax);
+    if (wanted > allocator_.free_blocks() / 16) return {};
+    if (last.end() + wanted > inode::kFileBlocksMax) return {};
+    const auto runs =
+        change.allocate({.blocks = wanted, .goal = goal, .aligned = wanted >= kRunBlocks});
+    if (runs)
+        place(last.end(), *runs, true, plan.preallocated);
+    else if (runs.error().cause != Cause::no_space)
+        return std::unexpected(runs.error());
+    return {};
+}
+
+/// Copies the bytes of `plan` to their blocks, and zeros to the rest of blocks that were not
+/// written before; then a fence.
+Expected<void> Volume::Core::copy_data(const WritePlan& plan) {
+    const auto copy = [&](const Mapping& piece, bool fresh) -> Expected<void> {
+        const std::uint64_t piece_begin = piece.file_block * kBlockBytes;
+        const std::uint64_t piece_end = piece.end() * kBlockBytes;
+        const std::uint64_t begin = std::max(piece_begin, plan.offset);
+        const std::uint64_t end = std::min(piece_end, plan.end());
+        const std::uint64_t home = piece.start_block * kBlockBytes;
+        if (fresh && begin > piece_begin) TRY(region_.zero(home, begin - piece_begin));
+        TRY(region_.copy_in(home + (begin - piece_begin),
+                            plan.bytes.subspan(begin - plan.offset, end - begin)));
+        if (fresh && end < piece_end)
+            TRY(region_.zero(home + (end - piece_begin), piece_end - end));
+        return {};
+    };
+    if (plan.tail) {
+        // Bytes between the old end and this write become readable in the old end's block.
+        const std::uint64_t begin = plan.old_size;
+        const std::uint64_t end = std::min(round_up(begin, kBlockBytes), plan.offset);
+        if (end > begin)
+            TRY(region_.zero(plan.tail->start_block * kBlockBytes + begin % kBlockBytes,
+                             end - begin));
+    }
+    for (const Mapping& piece : plan.pieces)
+        if (!piece.is_hole()) TRY(copy(piece, piece.unwritten));
+    for (const Mapping& piece : plan.added) TRY(copy(piece, true));
+    region_.fence();  // data | the change that names it, or the reply
+    return {};
+}
+
+/// nullopt: the file changed before its range was held; try again.
+Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
+                                                              std::uint64_t offset_bytes,
+                                                              std::span<const std::byte> bytes,
+                                                              bool append, bool kill_privileges) {
+    std::uint64_t size = 0;
+    bool has_privileges = false;
+    {
+        const Shared lock{state.mutex};
+        const auto inode = TRY(read_inode(state));
+        if (!S_ISREG(inode.mode))
+            return fail(S_ISDIR(inode.mode) ? Cause::is_a_directory : Cause::invalid_argument);
+        size = inode.size;
+        has_privileges = kill_privileges && (inode.mode & (S_ISUID | S_ISGID)) != 0;
+        if ((inode.flags & media::kInodeCutting) != 0) size = kToTheEnd;
+    }
+    if (size == kToTheEnd) {
+        TRY(finish_old_cut(state));
+        return std::optional<std::size_t>{};
+    }
+    WritePlan plan;
+    plan.old_size = size;
+    plan.offset = append ? size : offset_bytes;
+    if (plan.offset >= kFileBytesMax) return fail(Cause::file_too_large);
+    plan.bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), kFileBytesMax - plan.offset));
+
+    // Whole blocks: two writers to one new block would each zero the other's part. From the old end
+    // on, if the size is to change.
+    const RangeLock::Hold hold{
+        state.ranges,
+        round_down(plan.extends() ? std::min(plan.offset, size) : plan.offset, kBlockBytes),
+        plan.extends() ? kToTheEnd : round_up(plan.end(), kBlockBytes), RangeLock::Mode::exclusive};
+    bool in_place = false;
+    {
+        const Shared lock{state.mutex};
+        const auto inode = TRY(read_inode(state));
+        // A size below the range's end may only have grown elsewhere; then nothing changes for us.
+        const bool same = plan.extends() || append ? inode.size == size : inode.size >= plan.end();
+        if (!same || (inode.flags & media::kInodeCutting) != 0) return std::optional<std::size_t>{};
+        const Extents extents{units_, inode};
+        plan.pieces = TRY(extents.map(plan.offset / kBlockBytes, blocks_of(plan.end())));
+        if (plan.extends() && size % kBlockBytes != 0) {
+            const auto tail = TRY(extents.map(size / kBlockBytes, size / kBlockBytes + 1));
+            if (tail[0].is_written()) plan.tail = tail[0];
+        } else if (plan.extends() && size > 0) {
+            // The block before the end, as a place to go on from.
+            const auto before = TRY(extents.map(size / kBlockBytes - 1, size / kBlockBytes));
+            if (!before[0].is_hole()) plan.tail = before[0];
+        }
+        in_place = !plan.extends() && !has_privileges &&
+                   std::ranges::all_of(plan.pieces, &Mapping::is_written);
+    }
+    if (in_place) {
+        TRY(copy_data(plan));
+        set_lazy_time(state);
+        return std::optional{plan.bytes.size()};
+    }
+
+    Change one = change(space::Reserve::keep);
+    TRY(place_data(one, plan));
+    TRY(copy_data(plan));
+    const Exclusive lock{state.mutex};
+    auto* inode = TRY(edit_inode(one, state));
+    Extents extents{one, *inode};
+    for (const auto* added : {&plan.added, &plan.preallocated})
+        for (const Mapping& piece : *added) {
+            TRY(extents.add(piece));
+            inode->blocks += piece.blocks;
+        }
+    for (const Mapping& piece : plan.pieces)
+        if (piece.unwritten) TRY(extents.mark_written(piece.file_block, piece.end()));
+    inode->size = std::max(inode->size, plan.end());
+    touch(*inode, now());
+    if (kill_privileges) {
+        AttributeChange kill;
+        kill.kill_privileges = true;
+        apply(kill, *inode);
+    }
+    TRY(one.commit());
+    if (!plan.preallocated.empty()) state.preallocated.store(true);
+    return std::optional{plan.bytes.size()};
+}
+
+Expected<std::size_t> Volume::Core::write(Ino ino, std::uint64_t offset_bytes,
+                                          std::span<const std::byte> bytes, bool append,
+                                          bool kill_privileges) {
+    TRY(admit_change());
+    if (bytes.empty()) return std::size_t{0};
+    const Use state = use(ino);
+    for (;;) {
+        const auto written = TRY(with_space(
+            [&] { return write_once(*state, offset_bytes, bytes, append, kill_privileges); }));
+        if (written) return *written;
+    }
+}
+
+Expected<void> Volume::Core::sync(Ino ino) {
+    TRY(admit_read());
+    const Use state = use(ino);
+    return state->lazy_time_ns.load() != 0 ? write_lazy_time(ino) : Expected<void>{};
+}
+
+Expected<std::vector<ExtentInfo>> Volume::Core::extents(Ino ino, std::uint64_t offset_bytes,
+                                                        std::uint64_t length_bytes) {
+    TRY(admit_read());
+    const Use state = use(ino);
+    const Shared lock{state->mutex};
+    const auto inode = TRY(read_inode(*state));
+    if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
+    const std::uint64_t begin = std::min(offset_bytes, kFileBytesMax);
+    const std::uint64_t end = begin + std::min(length_bytes, kFileBytesMax - begin);
+    std::vector<ExtentInfo> found;
+    for (const Mapping& piece :
+         TRY(Extents(units_, inode).map(begin / kBlockBytes, blocks_of(end))))
+        if (!piece.is_hole())
+            found.push_back({.file_block = piece.file_block,
+                             .start_block = piece.start_block,
+                             .blocks = piece.blocks,
+                             .unwritten = piece.unwritten});
+    return found;
+}
+
+}  // namespace pinfs

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/volume/core.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+
+namespace pinfs {
+
+namespace {
+
+constexpr std::uint64_t kGenerationBatch = 4096;
+
+/// 32 hexadecimal digits, dashes ignored, as the kernel and systemd write ids.
+void parse_id(const std::string& text, std::uint8_t (&id)[16]) {
+    std::size_t digit = 0;
+    for (const char c : text) {
+        int value = -1;
+        if (c >= '0' && c <= '9') value = c - '0';
+        if (c >= 'a' && c <= 'f') value = c - 'a' + 10;
+        if (value < 0 || digit >= 32) continue;
+        id[digit / 2] = static_cast<std::uint8_t>(id[digit / 2] << 4 | value);
+        ++digit;
+    }
+}
+
+std::string first_line(const char* path) {
+    std::string line;
+    std::ifstream file{path};
+    std::getline(file, line);
+    return line;
+}
+
+}  // namespace
+
+Time now() {
+    timespec time{};
+    ::clock_gettime(CLOCK_REALTIME, &time);
+    return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
+}
+
+Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
+                   const MountOptions& options)
+    : region_{region},
+      super_{super},
+      options_{options},
+      units_{region, super.checksum_seed},
+      journal_{units_,
+               {.lanes_offset = super.lanes_offset,
+                .lane_count = super.lane_count,
+                .lane_bytes = super.lane_bytes}},
+      allocator_{units_, super.region_bytes / kBlockBytes, super.zone_groups},
+      inodes_{units_, media::kTableInodes, super.state_offset, offsetof(media::State, inodes)},
+      name_hash_{.seed = super.name_hash_seed, .bits = super.name_hash_bits},
+      states_{[this](Ino ino) {
+          abandoned(ino);
+      }} {}
+
+Volume::Core::~Core() { stop_background(); }
+
+Expected<void> Volume::Core::mount() {
+    const auto replay = TRY(journal_.replay(false));
+    report_.lanes_replayed = replay.lanes;
+    const auto totals = TRY(journal_.load_totals());
+    if (totals.free_blocks > super_.region_bytes / kBlockBytes)
+        return fail(Cause::media_corrupt, super_.lanes_offset);
+    allocator_.set_free_blocks(totals.free_blocks);
+    inodes_in_use_ = totals.inodes;
+    inodes_.set_used(totals.inodes);
+    TRY(mark_mounted());
+    TRY(inodes_.load());
+    {
+        const TableLock lock{inodes_.mutex()};
+        TRY(inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); }));
+    }
+    {
+        const Use root = use(kRootIno);
+        const Shared lock{root->mutex};
+        TRY(read_directory_inode(*root));
+    }
+    report_.bytes_read = units_.bytes_read();
+    if (options_.background) start_background();
+    return {};
+}
+
+/// Edits the state block in a change of its own; the lock of the inode table is not held.
+Expected<void> Volume::Core::edit_state(const std::function<void(media::State&)>& edit) {
+    const TableLock lock{inodes_.mutex()};
+    Change one = change(space::Reserve::use);
+    const auto bytes = TRY(one.transaction().edit_block(
+        super_.state_offset, {.kind = media::BlockKind::state, .owner = 0, .generation = 0}));
+    edit(*reinterpret_cast<media::State*>(bytes.data()));
+    return one.commit();
+}
+
+Expected<void> Volume::Core::mark_mounted() {
+    media::State found;
+    TRY(units_.read_block(super_.state_offset,
+                          {.kind = media::BlockKind::state, .owner = 0, .generation = 0},
+                          std::as_writable_bytes(std::span{&found, 1})));
+    report_.was_clean = found.mounted == 0 && report_.lanes_replayed == 0;
+    next_generation_ = generation_limit_ = found.generation_limit;
+    if (options_.read_only) return {};
+    return edit_state([&](media::State& state) {
+        state.mounted = 1;
+        ++state.mount_count;
+        state.mount_seconds = now().seconds;
+        std::memset(state.machine_id, 0, sizeof state.machine_id);
+        std::memset(state.boot_id, 0, sizeof state.boot_id);
+        std::memset(state.host_name, 0, sizeof state.host_name);
+        parse_id(options_.machine_id.empty() ? first_line("/etc/machine-id") : options_.machine_id,
+                 state.machine_id);
+        parse_id(first_line("/proc/sys/kernel/random/boot_id"), state.boot_id);
+        ::gethostname(reinterpret_cast<char*>(state.host_name), sizeof state.host_name - 1);
+        state.mount_pid = static_cast<std::uint64_t>(::getpid());
+    });
+}
+
+Expected<void> Volume::Core::unmount() {
+    stop_background();
+    if (options_.read_only || journal_.failed()) return {};
+    TRY(finish_pending());
+    // Unlinked files that were known to the kernel until now.
+    states_.drop_all();
+    {
+        const TableLock lock{inodes_.mutex()};
+        TRY(inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); }));
+    }
+    TRY(finish_pending());
+    return edit_state([](media::State& state) {
+        state.mounted = 0;
+        state.unmount_seconds = now().seconds;
+    });
+}
+
+Expected<void> Volume::Core::admit_read() const {
+    return journal_.failed() ? fail(Cause::shut_down) : Expected<void>{};
+}
+
+Expected<void> Volume::Core::admit_change() const {
+    if (options_.read_only) return fail(Cause::read_only);
+    return admit_read();
+}
+
+Expected<std::uint64_t> Volume::Core::locate(InodeState& state) {
+    std::uint64_t offset = state.slot_offset.load(std::memory_order_acquire);
+    if (offset != 0) return offset;
+    const TableLock lock{inodes_.mutex()};
+    offset = TRY(inodes_.locate(state.ino.value));
+    state.slot_offset.store(offset, std::memory_order_release);
+    return offset;
+}
+
+Expected<media::Inode> Volume::Core::read_inode(InodeState& state) {
+    if (state.dead) return fail(Cause::stale_inode, 0, state.ino.value);
+    const std::uint64_t offset = TRY(locate(state));
+    media::Inode inode;
+    TRY(units_.read(offset, media::kInodeMagic, std::as_writable_bytes(std::span{&inode, 1})));
+    if (inode.ino != state.ino.value) return fail(Cause::bad_magic, offset, state.ino.value);
+    return inode;
+}
+
+Expected<media::Inode> Volume::Core::read_directory_inode(InodeState& state) {
+    const auto inode = TRY(read_inode(state));
+    if (!S_ISDIR(inode.mode)) return fail(Cause::not_a_directory);
+    return inode;
+}
+
+Expected<media::Inode*> Volume::Core::edit_inode(Change& change, InodeState& state) {
+    if (state.dead) return fail(Cause::stale_inode, 0, state.ino.value);
+    const std::uint64_t offset = TRY(locate(state));
+    const auto bytes =
+        TRY(change.transaction().edit(offset, media::kInodeMagic, sizeof(media::Inode)));
+    auto* inode = reinterpret_cast<media::Inode*>(bytes.data());
+    if (inode->ino != state.ino.value) return fail(Cause::bad_magic, offset, state.ino.value);
+    if (std::int64_t lazy = state.lazy_time_ns.load(); lazy != 0) {
+        touch(*inode, {lazy / 1'000'000'000, static_cast<std::uint32_t>(lazy % 1'000'000'000)});
+        change.after_commit(
+            [&state, lazy]() mutable { state.lazy_time_ns.compare_exchange_strong(lazy, 0); });
+    }
+    return inode;
+}
+
+void Volume::Core::touch(media::Inode& inode, Time time) {
+    inode.mtime = time.seconds;
+    inode.mtime_ns = time.nanoseconds;
+    set_ctime(inode, time);
+}
+
+void Volume::Core::set_ctime(media::Inode& inode, Time time) {
+    inode.ctime = time.seconds;
+    inode.ctime_ns = time.nanoseconds;
+}
+
+std::vector<Volume::Core::Exclusive> Volume::Core::lock_all(
+    std::initializer_list<InodeState*> states) {
+    std::vector<InodeState*> sorted{states};
+    std::erase(sorted, nullptr);
+    std::ranges::sort(sorted, {}, [](const InodeState* state) { return state->ino; });
+    const auto repeated = std::ranges::unique(sorted);
+    sorted.erase(repeated.begin(), repeated.end());
+    std::vector<Exclusive> locks;
+    locks.reserve(sorted.size());
+    for (InodeState* state : sorted) locks.emplace_back(state->mutex);
+    return locks;
+}
+
+Expected<std::uint64_t> Volume::Core::next_generation() {
+    for (;;) {
+        if (next_generation_ == generation_limit_) {
+            Change one = change(space::Reserve::use);
+            const auto bytes = TRY(one.transaction().edit_block(
+                super_.state_offset,
+                {.kind = media::BlockKind::state, .owner = 0, .generation = 0}));
+            auto& state = *reinterpret_cast<media::State*>(bytes.data());
+            state.generation_limit += kGenerationBatch;
+            const std::uint64_t limit = state.generation_limit;
+            TRY(one.commit());
+            generation_limit_ = limit;
+        }
+        const std::uint64_t generation = next_generation_++;
+        if ((generation & UINT32_MAX) != 0) return generation;
+    }
+}
+
+// ---- Volume: the interface, one line each
+
+Volume::Volume(std::unique_ptr<Core> core) : core_{std::move(core)} {}
+Volume::~Volume() = default;
+
+Expected<std::unique_ptr<Volume>> Volume::mount(pmem::Region& region, const MountOptions& options) {
+    const auto super = TRY(read_superblock(region, !options.read_only));
+    if ((super.read_only & ~media::kReadOnlyKnown) != 0 && !options.read_only)
+        return fail(Cause::feature_unknown, super.own_offset);
+    auto core = std::make_unique<Core>(region, super, options);
+    TRY(core->mount());
+    return std::unique_ptr<Volume>{new Volume{std::move(core)}};
+}
+
+Expected<void> Volume::unmount() { return core_->unmount(); }
+const MountReport& Volume::report() const { return core_->report(); }
+Statistics Volume::statistics() const { return core_->statistics(); }
+
+Expected<Entry> Volume::lookup(Ino parent, std::string_view name) {
+    return core_->lookup(parent, name);
+}
+void Volume::forget(Ino ino, std::uint64_t count) { core_->states().forget(ino, count); }
+Expected<Entry> Volume::make(Ino parent, std::string_view name, const NewInode& inode,
+                             Caller caller) {
+    return core_->make(parent, name, inode, caller);
+}
+Expected<Entry> Volume::link(Ino ino, Ino parent, std::string_view name) {
+    return core_->link(ino, parent, name);
+}
+Expected<void> Volume::unlink(Ino parent, std::string_view name) {
+    return core_->remove(parent, name, false);
+}
+Expected<void> Volume::remove_directory(Ino parent, std::string_view name) {
+    return core_->remove(parent, name, true);
+}
+Expected<void> Volume::rename(Ino parent, std::string_view name, Ino new_parent,
+                              std::string_view new_name, std::uint32_t flags) {
+    return core_->rename(parent, name, new_parent, new_name, flags);
+}
+Expected<std::string> Volume::read_link(Ino ino) { return core_->read_link(ino); }
+Expected<void> Volume::read_directory(Ino ino, std::uint64_t cookie,
+                                      const std::function<bool(const DirectoryItem&)>& sink) {
+    return core_->read_directory(ino, cookie, sink);
+}
+Expected<Attributes> Volume::attributes(Ino ino) { return core_->attributes(ino); }
+Expected<Attributes> Volume::change_attributes(Ino ino, const AttributeChange& change) {
+    return core_->change_attributes(ino, change);
+}
+Expected<std::vector<std::byte>> Volume::attribute(Ino ino, std::string_view name) {
+    return core_->attribute(ino, name);
+}
+Expected<std::vector<std::string>> Volume::attribute_names(Ino ino) {
+    return core_->attribute_names(ino);
+}
+Expected<void> Volume::set_attribute(Ino ino, std::string_view name,
+                                     std::span<const std::byte> value, SetAttribute how) {
+    return core_->set_attribute(ino, name, value, how);
+}
+Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
+    return core_->remove_attribute(ino, name);
+}
+Expected<bool> Volume::open(Ino ino) { return core_->open(ino); }
+void Volume::release(Ino ino) { core_->release(ino); }
+Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out) {
+    return core_->read(ino, offset_bytes, out);
+}
+Expected<std::size_t> Volume::write(Ino ino, std::uint64_t offset_bytes,
+                                    std::span<const std::byte> bytes, bool append,
+                                    bool kill_privileges) {
+    return core_->write(ino, offset_bytes, bytes, append, kill_privileges);
+}
+Expected<void> Volume::sync(Ino ino) { return core_->sync(ino); }
+Expected<std::vector<ExtentInfo>> Volume::extents(Ino ino, std::uint64_t offset_bytes,
+                                                  std::uint64_t length_bytes) {
+    return core_->extents(ino, offset_bytes, length_bytes);
+}
+Expected<void> Volume::finish_pending() { return core_->finish_pending(); }
+
+}  // namespace pinfs

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The inside of a Volume: what its operations share. Operations are in core.cc (mount, unmount),
+// names.cc, rename.cc, attributes.cc, content.cc, truncate.cc and pending.cc.
+//
+// How an operation goes: take the inodes' states, lock them sorted by Ino, look, put together one
+// Change, commit it, unlock. Locks are declared before the Change, so that they outlive it.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <thread>
+
+#include "fs/format/state.h"
+#include "fs/format/superblock.h"
+#include "fs/inode/directory.h"
+#include "fs/inode/extents.h"
+#include "fs/inode/table.h"
+#include "fs/journal/journal.h"
+#include "fs/space/allocator.h"
+#include "fs/space/change.h"
+#include "fs/volume/inode_states.h"
+#include "fs/volume/volume.h"
+
+namespace pinfs {
+
+inline constexpr std::uint32_t kLinksMax = 1u << 20;  ///< of one file; directories have no limit
+
+Time now();
+
+/// The superblock of `region`, from its first or second copy, verified against the region. With
+/// `repair` a damaged copy is rewritten from the other. Errors: no_superblock, feature_unknown,
+/// region_truncated, media_corrupt, media_error.
+Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair);
+
+class Volume::Core {
+public:
+    Core(pmem::Region& region, const media::Superblock& super, const MountOptions& options);
+    ~Core();
+
+    Expected<void> mount();
+    Expected<void> unmount();
+
+    using Use = InodeStates::Use;
+    using Change = space::Change;
+    using Exclusive = std::unique_lock<RankedSharedMutex<LockRank::inode>>;
+    using Shared = std::shared_lock<RankedSharedMutex<LockRank::inode>>;
+    using TableLock = std::unique_lock<RankedMutex<LockRank::inode_chunk>>;
+
+    // ---- shared by the operations
+    [[nodiscard]] Use use(Ino ino) { return {states_, ino}; }
+    [[nodiscard]] Change change(space::Reserve reserve) {
+        return {journal_, units_, allocator_, reserve};
+    }
+    /// Refuses operations on a volume that was shut down, and changes of a read-only one.
+    Expected<void> admit_read() const;
+    Expected<void> admit_change() const;
+
+    /// The inode as committed; its state is locked. Errors: stale_inode.
+    Expected<media::Inode> read_inode(InodeState& state);
+    Expected<media::Inode> read_directory_inode(InodeState& state);
+    /// The inode as `change` will leave it; its state is locked exclusively. Times that waited in
+    /// memory come with it.
+    Expected<media::Inode*> edit_inode(Change& change, InodeState& state);
+    [[nodiscard]] static Attributes attributes_of(const media::Inode& inode,
+                                                  const InodeState& state);
+
+    inode::Directory directory(const media::Inode& inode) { return {units_, name_hash_, inode}; }
+    inode::Directory directory(Change& change, media::Inode& inode) {
+        return {change, name_hash_, inode};
+    }
+    static void touch(media::Inode& inode, Time time);  ///< mtime and ctime
+    static void set_ctime(media::Inode& inode, Time time);
+
+    /// Exclusive locks on up to four inodes, each once, sorted.
+    static std::vector<Exclusive> lock_all(std::initializer_list<InodeState*> states);
+
+    /// A generation no inode has had; the table's lock is held and no change is begun.
+    Expected<std::uint64_t> next_generation();
+
+    /// Runs `operation` again after pending work has given blocks back, if it failed for want of
+    /// them.
+    template <class Operation>
+    auto with_space(const Operation& operation) {
+        auto result = operation();
+        while (!result && result.error().cause == Cause::no_space && gained_space())
+            result = operation();
+        return result;
+    }
+
+    // ---- names.cc, rename.cc
+    Expected<Entry> lookup(Ino parent, std::string_view name);
+    Expected<Entry> make(Ino parent, std::string_view name, const NewInode& inode, Caller caller);
+    Expected<Entry> link(Ino ino, Ino parent, std::string_view name);
+    Expected<void> remove(Ino parent, std::string_view name, bool directory);
+    Expected<void> rename(Ino parent, std::string_view name, Ino new_parent,
+                          std::string_view new_name, std::uint32_t flags);
+    Expected<void> read_directory(Ino ino, std::uint64_t cookie,
+                                  const std::function<bool(const DirectoryItem&)>& sink);
+    Expected<std::string> read_link(Ino ino);
+    // ---- attributes.cc
+    Expected<Attributes> attributes(Ino ino);
+    Expected<Attributes> change_attributes(Ino ino, const AttributeChange& change);
+    Expected<std::vector<std::byte>> attribute(Ino ino, std::string_view name);
+    Expected<std::vector<std::string>> attribute_names(Ino ino);
+    Expected<void> set_attribute(Ino ino, std::string_view name, std::span<const std::byte> value,
+                                 SetAttribute how);
+    Expected<void> remove_attribute(Ino ino, std::string_view name);
+    // ---- content.cc
+    Expected<bool> open(Ino ino);
+    void release(Ino ino);
+    Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
+    Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
+                                std::span<const std::byte> bytes, bool append,
+                                bool kill_privileges);
+    Expected<void> sync(Ino ino);
+    Expected<std::vector<ExtentInfo>> extents(Ino ino, std::uint64_t offset_bytes,
+                                              std::uint64_t length_bytes);
+    // ---- truncate.cc
+    Expected<Attributes> truncate(InodeState& state, std::uint64_t size_bytes,
+                                  const AttributeChange& change);
+    /// Frees what an interrupted cut left; the caller holds the range of the cut, and no inode
+    /// lock.
+    Expected<void> finish_cut(InodeState& state);
+    /// The same for a caller that holds no range.
+    Expected<void> finish_old_cut(InodeState& state);
+    // ---- pending.cc
+    Expected<void> finish_pending();
+    [[nodiscard]] Statistics statistics() const;
+    /// Waits for pending work to give blocks back; false if there is none.
+    bool gained_space();
+
+    InodeStates& states() { return states_; }
+    [[nodiscard]] const MountReport& report() const { return report_; }
+
+private:
+    friend class Volume;
+
+    // core.cc
+    Expected<void> mark_mounted();
+    Expected<void> edit_state(const std::function<void(media::State&)>& edit);
+    Expected<std::uint64_t> locate(InodeState& state);
+    // names.cc
+    Expected<Entry> make_once(Ino parent, std::string_view name, const NewInode& inode,
+                              Caller caller);
+    Expected<bool> remove_once(Ino parent, std::string_view name, bool directory);
+    Expected<void> drop_link(Change& change, InodeState& state, media::Inode& inode, Time time);
+    Expected<std::optional<inode::Name>> find_name(Ino parent, std::string_view name);
+    Expected<void> store_target(Change& change, media::Inode& inode, std::string_view target);
+    // rename.cc
+    struct Renaming;
+    Expected<bool> rename_once(const Renaming& renaming);
+    Expected<bool> is_below(Ino ino, Ino ancestor);
+    // content.cc
+    struct WritePlan;
+    Expected<std::optional<std::size_t>> write_once(InodeState& state, std::uint64_t offset_bytes,
+                                                    std::span<const std::byte> bytes, bool append,
+                                                    bool kill_privileges);
+    Expected<void> place_data(Change& change, WritePlan& plan);
+    Expected<void> copy_data(const WritePlan& plan);
+    void set_lazy_time(InodeState& state);
+    Expected<void> trim_preallocation(InodeState& state);
+    // attributes.cc
+    static void apply(const AttributeChange& change, media::Inode& inode);
+    // pending.cc
+    void abandoned(Ino ino);
+    Expected<void> free_orphan(Ino ino);
+    Expected<void> write_lazy_time(Ino ino);
+    Expected<void> finish_one(Ino ino);
+    void background();
+    void start_background();
+    void stop_background();
+
+    pmem::Region& region_;
+    const media::Superblock super_;
+    const MountOptions options_;
+    journal::Units units_;
+    journal::Journal journal_;
+    space::Allocator allocator_;
+    inode::Table inodes_;
+    const inode::NameHash name_hash_;
+    InodeStates states_;
+    MountReport report_;
+    RankedMutex<LockRank::rename> rename_mutex_;
+    std::atomic<std::uint64_t> inodes_in_use_{0};
+
+    // Guarded by the lock of the inode table.
+    std::uint64_t next_generation_ = 0;
+    std::uint64_t generation_limit_ = 0;
+
+    // Pending work: inodes to free or to cut, and those with times to write.
+    std::mutex pending_mutex_;
+    std::condition_variable pending_changed_;
+    std::deque<Ino> pending_;
+    std::vector<Ino> lazy_;
+    bool working_ = false;
+    bool stopping_ = false;
+    std::thread worker_;
+};
+
+}  // namespace pinfs

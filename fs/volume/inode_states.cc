@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/volume/inode_states.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace pinfs {
+
+std::shared_ptr<InodeState> InodeStates::use(Ino ino) {
+    Shard& shard = shard_of(ino);
+    const std::scoped_lock lock{shard.mutex};
+    auto& state = shard.states[ino];
+    if (!state) state = std::make_shared<InodeState>(ino);
+    ++state->users;
+    return state;
+}
+
+bool InodeStates::drop_if_unused(Shard& shard, InodeState& state) {
+    if (state.users > 0 || state.lookups > 0 || state.opens > 0) return false;
+    const auto found = shard.states.find(state.ino);
+    if (found == shard.states.end() || found->second.get() != &state) return false;
+    const bool orphan = state.orphan;
+    // Times that are not on media keep the state until they are.
+    if (!orphan && state.lazy_time_ns.load() != 0) return false;
+    shard.states.erase(found);
+    return orphan;
+}
+
+void InodeStates::end_use(const std::shared_ptr<InodeState>& state) {
+    bool orphan = false;
+    {
+        Shard& shard = shard_of(state->ino);
+        const std::scoped_lock lock{shard.mutex};
+        assert(state->users > 0);
+        --state->users;
+        orphan = drop_if_unused(shard, *state);
+    }
+    if (orphan) abandoned_(state->ino);
+}
+
+void InodeStates::add_lookup(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    ++state.lookups;
+}
+
+void InodeStates::forget(Ino ino, std::uint64_t count) {
+    bool orphan = false;
+    std::shared_ptr<InodeState> state;
+    {
+        Shard& shard = shard_of(ino);
+        const std::scoped_lock lock{shard.mutex};
+        const auto found = shard.states.find(ino);
+        if (found == shard.states.end()) return;
+        state = found->second;
+        state->lookups -= std::min(count, state->lookups);
+        orphan = drop_if_unused(shard, *state);
+    }
+    if (orphan) abandoned_(ino);
+}
+
+bool InodeStates::open(InodeState& state, bool dax) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    if (state.opens++ == 0) state.dax = dax;
+    return state.dax;
+}
+
+bool InodeStates::close(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    assert(state.opens > 0);
+    return --state.opens == 0;
+}
+
+std::uint32_t InodeStates::opens(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    return state.opens;
+}
+
+bool InodeStates::is_referenced(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    return state.lookups > 0 || state.opens > 0;
+}
+
+void InodeStates::drop_all() {
+    for (Shard& shard : shards_) {
+        const std::scoped_lock lock{shard.mutex};
+        shard.states.clear();
+    }
+}
+
+void InodeStates::mark_orphan(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    state.orphan = true;
+}
+
+void InodeStates::remove(InodeState& state) {
+    Shard& shard = shard_of(state.ino);
+    const std::scoped_lock lock{shard.mutex};
+    state.orphan = false;
+    const auto found = shard.states.find(state.ino);
+    if (found != shard.states.end() && found->second.get() == &state) shard.states.erase(found);
+}
+
+std::size_t InodeStates::size() const {
+    std::size_t count = 0;
+    for (const Shard& shard : shards_) {
+        const std::scoped_lock lock{shard.mutex};
+        count += shard.states.size();
+    }
+    return count;
+}
+
+}  // namespace pinfs

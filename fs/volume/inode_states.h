@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is in memory of an inode: its locks, who refers to it, times not yet on media. It exists
+// while the kernel knows the inode, somebody has it open, or an operation is under way; what is on
+// media stays on media.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include "fs/lock.h"
+#include "fs/units.h"
+#include "fs/volume/range_lock.h"
+
+namespace pinfs {
+
+struct InodeState {
+    explicit InodeState(Ino number) : ino{number} {}
+
+    const Ino ino;
+    RankedSharedMutex<LockRank::inode> mutex;
+    RangeLock ranges;
+    std::atomic<std::uint64_t> slot_offset{0};  ///< of the inode in its chunk; 0: not looked up yet
+    std::atomic<std::int64_t> lazy_time_ns{0};  ///< mtime and ctime newer than media's; 0: none
+    std::atomic<bool> preallocated{false};  ///< blocks beyond EOF to give back at the last release
+    bool dead = false;                      ///< freed on media; guarded by mutex
+
+private:
+    friend class InodeStates;
+    // Guarded by the table's shard.
+    std::uint64_t lookups = 0;
+    std::uint32_t opens = 0;
+    std::uint32_t users = 0;  // operations under way
+    bool dax = false;         // mode in force while open
+    bool orphan = false;
+};
+
+class InodeStates {
+public:
+    /// `abandoned` is called, without locks, when nothing refers to an unlinked inode any more.
+    explicit InodeStates(std::function<void(Ino)> abandoned) : abandoned_{std::move(abandoned)} {}
+
+    /// Keeps the state in memory while an operation uses it.
+    class Use {
+    public:
+        Use(InodeStates& states, Ino ino) : states_{&states}, state_{states.use(ino)} {}
+        ~Use() {
+            if (state_) states_->end_use(state_);
+        }
+        Use(Use&& other) noexcept
+            : states_{other.states_}, state_{std::exchange(other.state_, nullptr)} {}
+        Use& operator=(Use&&) = delete;
+        InodeState& operator*() const { return *state_; }
+        InodeState* operator->() const { return state_.get(); }
+
+    private:
+        InodeStates* states_;
+        std::shared_ptr<InodeState> state_;
+    };
+
+    void add_lookup(InodeState& state);
+    void forget(Ino ino, std::uint64_t count);
+    /// Counts an open; of the first one `dax` becomes the mode in force. Returns the mode in force.
+    bool open(InodeState& state, bool dax);
+    /// True if it was the last.
+    bool close(InodeState& state);
+    [[nodiscard]] std::uint32_t opens(InodeState& state);
+    /// Whether somebody but the operation under way may still use the inode.
+    [[nodiscard]] bool is_referenced(InodeState& state);
+    /// The inode has no name any more: `abandoned` follows when the last reference goes.
+    void mark_orphan(InodeState& state);
+    /// The inode is freed: its number may come back with another state.
+    void remove(InodeState& state);
+    /// The kernel is gone: no lookup and no open counts any more. No operation is under way.
+    void drop_all();
+    [[nodiscard]] std::size_t size() const;
+
+private:
+    struct Shard {
+        mutable std::mutex mutex;
+        std::unordered_map<Ino, std::shared_ptr<InodeState>> states;
+    };
+    Shard& shard_of(Ino ino) { return shards_[std::hash<Ino>{}(ino) >> 32 & (kShards - 1)]; }
+    std::shared_ptr<InodeState> use(Ino ino);
+    void end_use(const std::shared_ptr<InodeState>& state);
+    /// With the shard locked: drops the state if nothing refers to it; true if it was an orphan.
+    static bool drop_if_unused(Shard& shard, InodeState& state);
+
+    static constexpr std::size_t kShards = 64;
+    std::array<Shard, kShards> shards_;
+    std::function<void(Ino)> abandoned_;
+};
+
+}  // namespace pinfs

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Work that no caller waits for: freeing unlinked inodes, finishing cuts that a crash interrupted,
+// writing times. One thread does it; the pending bits on media make mount go on with it.
+#include <sys/stat.h>
+
+#include <chrono>
+
+#include "fs/inode/extended_attributes.h"
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+namespace {
+
+constexpr auto kLazyTimePeriod = std::chrono::seconds{5};  // SPEC 6.1
+/// Log bytes that freeing an inode needs beside its blocks: slot, chunk, index nodes.
+constexpr std::size_t kFreeLogBytes = 4 * kBlockBytes;
+
+}  // namespace
+
+void Volume::Core::abandoned(Ino ino) {
+    {
+        const std::scoped_lock lock{pending_mutex_};
+        pending_.push_back(ino);
+    }
+    pending_changed_.notify_all();
+}
+
+/// Frees an inode without names that nothing refers to: first its blocks, in as many steps as they
+/// need, then itself.
+Expected<void> Volume::Core::free_orphan(Ino ino) {
+    const Use state = use(ino);
+    for (;;) {
+        const Exclusive lock{state->mutex};
+        const TableLock table_lock{inodes_.mutex()};
+        Change one = change(space::Reserve::use);
+        auto* inode = TRY(edit_inode(one, *state));
+        if (inode->nlink > 0) return {};
+        if (states_.is_referenced(*state)) {
+            states_.mark_orphan(*state);  // its last reference brings it back here
+            return {};
+        }
+        const bool has_extents =
+            S_ISREG(inode->mode) || (S_ISLNK(inode->mode) && inode->size > media::kInlineBytes);
+        bool done = true;
+        if (has_extents)
+            done = TRY(inode::Extents(one, *inode).remove_some(0, inode::kFileBlocksMax));
+        const std::size_t attribute_blocks =
+            (inode->attributes_bytes + media::kPayloadBytes - 1) / media::kPayloadBytes;
+        if (!done || !one.has_room(kFreeLogBytes + attribute_blocks * 256)) {
+            TRY(one.commit());
+            continue;
+        }
+        if (inode->attributes != 0) TRY(inode::free_attributes(one, *inode));
+        one.transaction().drop(state->slot_offset.load());
+        TRY(inodes_.release(one, ino.value));
+        one.add_inodes(-1);
+        one.after_commit([&] {
+            state->dead = true;
+            states_.remove(*state);
+        });
+        TRY(one.commit());
+        inodes_in_use_.fetch_sub(1);
+        return {};
+    }
+}
+
+Expected<void> Volume::Core::write_lazy_time(Ino ino) {
+    const Use state = use(ino);
+    const Exclusive lock{state->mutex};
+    if (state->lazy_time_ns.load() == 0) return {};
+    Change one = change(space::Reserve::use);
+    TRY(edit_inode(one, *state));
+    return one.commit();
+}
+
+Expected<void> Volume::Core::finish_one(Ino ino) {
+    bool orphan = false;
+    {
+        const Use state = use(ino);
+        bool cutting = false;
+        {
+            const Shared lock{state->mutex};
+            const auto inode = TRY(read_inode(*state));
+            orphan = inode.nlink == 0;
+            cutting = (inode.flags & media::kInodeCutting) != 0;
+        }
+        if (cutting && !orphan) TRY(finish_old_cut(*state));
+    }
+    return orphan ? free_orphan(ino) : Expected<void>{};
+}
+
+Expected<void> Volume::Core::finish_pending() {
+    Expected<void> result;
+    std::unique_lock lock{pending_mutex_};
+    while (!pending_.empty() || !lazy_.empty()) {
+        const bool orphan = !pending_.empty();
+        Ino ino;
+        if (orphan) {
+            ino = pending_.front();
+            pending_.pop_front();
+        } else {
+            ino = lazy_.back();
+            lazy_.pop_back();
+        }
+        lock.unlock();
+        auto done = orphan ? finish_one(ino) : write_lazy_time(ino);
+        // What was freed in the meantime needs no finishing.
+        if (!done && done.error().cause != Cause::stale_inode && result) result = done;
+        lock.lock();
+    }
+    return result;
+}
+
+void Volume::Core::background() {
+    std::unique_lock lock{pending_mutex_};
+    auto next_lazy = std::chrono::steady_clock::now() + kLazyTimePeriod;
+    while (!stopping_) {
+        if (!pending_.empty()) {
+            const Ino ino = pending_.front();
+            pending_.pop_front();
+            working_ = true;
+            lock.unlock();
+            // An error leaves the pending bit on media: the next mount tries again, fsck says why.
+            (void)finish_one(ino);
+            lock.lock();
+            working_ = false;
+            pending_changed_.notify_all();
+            continue;
+        }
+        if (std::chrono::steady_clock::now() >= next_lazy) {
+            const auto inodes = std::exchange(lazy_, {});
+            lock.unlock();
+            for (const Ino ino : inodes) (void)write_lazy_time(ino);
+            lock.lock();
+            next_lazy = std::chrono::steady_clock::now() + kLazyTimePeriod;
+            continue;
+        }
+        pending_changed_.wait_until(lock, next_lazy);
+    }
+}
+
+void Volume::Core::start_background() {
+    worker_ = std::thread{[this] {
+        background();
+    }};
+}
+
+void Volume::Core::stop_background() {
+    {
+        const std::scoped_lock lock{pending_mutex_};
+        stopping_ = true;
+    }
+    pending_changed_.notify_all();
+    if (worker_.joinable()) worker_.join();
+}
+
+bool Volume::Core::gained_space() {
+    std::unique_lock lock{pending_mutex_};
+    if (pending_.empty() && !working_) return false;
+    if (!worker_.joinable()) {
+        lock.unlock();
+        return finish_pending().has_value();
+    }
+    pending_changed_.wait(lock, [&] { return stopping_ || (pending_.empty() && !working_); });
+    return !stopping_;
+}
+
+Statistics Volume::Core::statistics() const {
+    Statistics statistics;
+    statistics.blocks = allocator_.region_blocks();
+    statistics.blocks_free = allocator_.free_blocks();
+    const std::uint64_t reserve = allocator_.reserve_blocks();
+    statistics.blocks_available =
+        statistics.blocks_free > reserve ? statistics.blocks_free - reserve : 0;
+    statistics.inodes = inodes_in_use_.load();
+    statistics.inodes_available = statistics.blocks_available * (media::kChunkSlots - 1);
+    return statistics;
+}
+
+}  // namespace pinfs

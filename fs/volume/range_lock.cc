@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/volume/range_lock.h"
+
+#include <array>
+#include <condition_variable>
+
+namespace pinfs {
+
+namespace {
+/// Files share these: a file's own would cost every cached inode its space.
+std::condition_variable& turn_of(const void* lock) {
+    static std::array<std::condition_variable, 64> turns;
+    return turns[(reinterpret_cast<std::uintptr_t>(lock) >> 6) % turns.size()];
+}
+}  // namespace
+
+bool RangeLock::must_wait(const Hold& hold) {
+    for (const Hold* other = hold.earlier_; other != nullptr; other = other->earlier_)
+        if (hold.conflicts(*other)) return true;
+    return false;
+}
+
+RangeLock::Hold::Hold(RangeLock& lock, std::uint64_t begin, std::uint64_t end, Mode mode)
+    : lock_{lock}, begin_{begin}, end_{end}, mode_{mode} {
+    lock_check::acquired(LockRank::range, true);
+    std::unique_lock guard{lock_.mutex_};
+    earlier_ = lock_.latest_;
+    if (earlier_ != nullptr) earlier_->later_ = this;
+    lock_.latest_ = this;
+    while (must_wait(*this)) {
+        ++lock_.waiting_;
+        turn_of(&lock_).wait(guard);
+        --lock_.waiting_;
+    }
+}
+
+RangeLock::Hold::~Hold() {
+    bool somebody_waits = false;
+    {
+        const std::scoped_lock guard{lock_.mutex_};
+        if (earlier_ != nullptr) earlier_->later_ = later_;
+        if (later_ != nullptr)
+            later_->earlier_ = earlier_;
+        else
+            lock_.latest_ = earlier_;
+        somebody_waits = lock_.waiting_ > 0;
+    }
+    if (somebody_waits) turn_of(&lock_).notify_all();
+    lock_check::released(LockRank::range);
+}
+
+}  // namespace pinfs

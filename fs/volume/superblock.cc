@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reading the superblock: the first copy that is whole, checked against the region it is on.
+#include <cstring>
+
+#include "fs/checksum.h"
+#include "fs/format/group.h"
+#include "fs/format/lane.h"
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+namespace {
+
+constexpr std::uint32_t kSuperSeed = 0xffffffff;
+
+enum class Copy : std::uint8_t { good, missing, damaged };
+
+Expected<Copy> read_copy(pmem::Region& region, std::uint64_t offset, media::Superblock& out) {
+    if (offset + sizeof out > region.bytes()) return Copy::missing;
+    TRY(region.read(offset, std::as_writable_bytes(std::span{&out, 1})));
+    if (out.magic != media::kSuperMagic) return Copy::missing;
+    if (out.crc32c != unit_checksum(kSuperSeed, std::as_bytes(std::span{&out, 1})) ||
+        out.own_offset != offset)
+        return Copy::damaged;
+    return Copy::good;
+}
+
+/// Every field that is used as a place or a length, so that no later code has to doubt them.
+Expected<void> check_geometry(const media::Superblock& super, std::uint64_t region_bytes) {
+    const std::uint64_t at = super.own_offset;
+    const auto is_place = [&](std::uint64_t offset, std::uint64_t bytes) {
+        return offset % kBlockBytes == 0 && offset >= kBlockBytes && bytes <= super.region_bytes &&
+               offset <= super.region_bytes - bytes;
+    };
+    if (super.incompatible & ~media::kIncompatibleKnown) return fail(Cause::feature_unknown, at);
+    if (super.block_bytes != kBlockBytes || super.slot_bytes != media::kSlotBytes ||
+        super.group_blocks != media::kGroupBlocks ||
+        (super.zone_groups != 1 && super.zone_groups != 16) ||
+        super.region_bytes % kBlockBytes != 0 || super.region_bytes < media::kRegionBytesMin ||
+        super.region_bytes > media::kRegionBytesMax)
+        return fail(Cause::media_corrupt, at);
+    if (super.region_bytes > region_bytes) return fail(Cause::region_truncated, at);
+    const std::uint64_t lane_bytes = std::uint64_t{super.lane_count} * super.lane_bytes;
+    if (super.lane_count == 0 || super.lane_count > 1024 || super.lane_bytes % kBlockBytes != 0 ||
+        super.lane_bytes < 4 * kBlockBytes || super.lane_bytes > (1u << 20) ||
+        !is_place(super.lanes_offset, lane_bytes) || !is_place(super.state_offset, kBlockBytes) ||
+        !is_place(super.finished_offset, kBlockBytes))
+        return fail(Cause::media_corrupt, at);
+    if (super.name_hash_bits < 1 || super.name_hash_bits > media::kNameHashBits ||
+        (super.map_unit_bytes != kBlockBytes && super.map_unit_bytes != kRunBlocks * kBlockBytes))
+        return fail(Cause::media_corrupt, at);
+    return {};
+}
+
+}  // namespace
+
+Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair) {
+    media::Superblock first;
+    media::Superblock second;
+    // A copy that does not load is damaged; the other one may serve.
+    const auto look = [&](std::uint64_t offset, media::Superblock& out) {
+        const auto found = read_copy(region, offset, out);
+        return found ? *found : Copy::damaged;
+    };
+    Copy first_is = look(0, first);
+    const Copy second_is = look(media::kSuperCopyOffset, second);
+    // Whatever else stands at the start now is somebody else's: the copy must not bring us back.
+    if (first_is == Copy::missing && second_is == Copy::good) {
+        if (std::memcmp(first.uuid, second.uuid, sizeof first.uuid) != 0)
+            return fail(Cause::no_superblock);
+        first_is = Copy::damaged;
+    }
+    if (first_is != Copy::good && second_is != Copy::good) {
+        // Two copies without so much as a magic: not ours.
+        if (first_is == Copy::missing && second_is == Copy::missing)
+            return fail(Cause::no_superblock);
+        return fail(Cause::bad_checksum, first_is == Copy::damaged ? 0 : media::kSuperCopyOffset);
+    }
+    const media::Superblock& super = first_is == Copy::good ? first : second;
+    TRY(check_geometry(super, region.bytes()));
+    const bool one_is_bad = first_is != Copy::good || second_is != Copy::good;
+    if (one_is_bad && repair) {
+        media::Superblock copy = super;
+        copy.own_offset = first_is == Copy::good ? media::kSuperCopyOffset : 0;
+        copy.crc32c = unit_checksum(kSuperSeed, std::as_bytes(std::span{&copy, 1}));
+        TRY(region.store_flush(copy.own_offset, std::as_bytes(std::span{&copy, 1})));
+        region.fence();
+    }
+    return super;
+}
+
+}  // namespace pinfs

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Changing a file's length. Shortening is atomic in the size; blocks that do not fit one change are
+// freed in steps under the inode's cut record, which mount finishes.
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+using inode::Extents;
+using inode::kFileBlocksMax;
+
+Expected<void> Volume::Core::finish_cut(InodeState& state) {
+    for (;;) {
+        const Exclusive lock{state.mutex};
+        const TableLock table_lock{inodes_.mutex()};
+        Change one = change(space::Reserve::use);
+        auto* inode = TRY(edit_inode(one, state));
+        if ((inode->flags & media::kInodeCutting) == 0) return {};
+        const bool done = TRY(Extents(one, *inode).remove_some(inode->cut_begin, kFileBlocksMax));
+        if (done) {
+            inode->flags &= ~media::kInodeCutting;
+            inode->cut_begin = 0;
+            // An orphan stays pending until it is freed.
+            if (inode->nlink > 0) TRY(inodes_.set_pending(one, inode->ino, false));
+        }
+        TRY(one.commit());
+        if (done) return {};
+    }
+}
+
+Expected<void> Volume::Core::finish_old_cut(InodeState& state) {
+    const RangeLock::Hold hold{state.ranges, 0, kToTheEnd, RangeLock::Mode::exclusive};
+    return finish_cut(state);
+}
+
+/// On error nothing changed; after the first commit it cannot fail but for media errors, and mount
+/// finishes what a crash interrupts.
+Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t size_bytes,
+                                            const AttributeChange& change) {
+    if (size_bytes > kFileBytesMax) return fail(Cause::file_too_large);
+    for (;;) {
+        std::uint64_t old_size = 0;
+        {
+            const Shared lock{state.mutex};
+            const auto inode = TRY(read_inode(state));
+            if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
+            if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
+            old_size = inode.size;
+            if ((inode.flags & media::kInodeCutting) != 0) old_size = kToTheEnd;
+        }
+        if (old_size == kToTheEnd) {
+            TRY(finish_old_cut(state));
+            continue;
+        }
+        // Nobody reads, writes or maps what is cut away, or the bytes behind the old end.
+        const RangeLock::Hold hold{state.ranges,
+                                   round_down(std::min(old_size, size_bytes), kBlockBytes),
+                                   kToTheEnd, RangeLock::Mode::exclusive};
+        {
+            const Shared lock{state.mutex};
+            const auto inode = TRY(read_inode(state));
+            if (inode.size != old_size) continue;
+            const std::uint64_t tail_end = std::min(size_bytes, round_up(old_size, kBlockBytes));
+            if (tail_end > old_size) {
+                // What lies behind the end in its block becomes readable: zeros first.
+                const auto tail = TRY(
+                    Extents(units_, inode).map(old_size / kBlockBytes, old_size / kBlockBytes + 1));
+                if (tail[0].is_written()) {
+                    TRY(region_.zero(tail[0].start_block * kBlockBytes + old_size % kBlockBytes,
+                                     tail_end - old_size));
+                    region_.fence();  // zeros | size
+                }
+            }
+        }
+        bool done = true;
+        media::Inode cut;
+        {
+            const Exclusive lock{state.mutex};
+            const TableLock table_lock{inodes_.mutex()};
+            Change one = this->change(space::Reserve::use);
+            auto* inode = TRY(edit_inode(one, state));
+            inode->size = size_bytes;
+            touch(*inode, now());
+            apply(change, *inode);
+            if (size_bytes <= old_size) {
+                const std::uint64_t cut_begin = blocks_of(size_bytes);
+                inode->flags &= ~media::kInodeKeepBeyondEnd;
+                done = TRY(Extents(one, *inode).remove_some(cut_begin, kFileBlocksMax));
+                if (!done) {
+                    inode->flags |= media::kInodeCutting;
+                    inode->cut_begin = cut_begin;
+                    TRY(inodes_.set_pending(one, inode->ino, true));
+                }
+            }
+            cut = *inode;
+            TRY(one.commit());
+        }
+        if (!done) {
+            TRY(finish_cut(state));
+            const Shared lock{state.mutex};
+            cut = TRY(read_inode(state));
+        }
+        return attributes_of(cut, state);
+    }
+}
+
+}  // namespace pinfs
