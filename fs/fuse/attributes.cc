@@ -44,6 +44,7 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set,
                 fuse_file_info*) noexcept {
     const auto attributes = guarded([&]() -> Expected<Attributes> {
         Volume& volume = volume_of(req);
+        if (to_set == 0) return volume.attributes(Ino{ino});
         AttributeChange change = change_of(*wanted, to_set);
         change.kill_privileges = (to_set & kKillSetIds) != 0;
         // A change of owner always takes setuid away, from whoever it comes; but not from

@@ -4,7 +4,6 @@
 // are.
 #include <sys/xattr.h>
 
-#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -12,12 +11,6 @@
 
 namespace pinfs::fuse {
 namespace {
-
-/// The namespaces that are stored (SPEC 1.1). Who may use which is the kernel's to check.
-bool is_stored(std::string_view name) {
-    return name.starts_with("user.") || name.starts_with("trusted.") ||
-           name.starts_with("security.");
-}
 
 /// Answers with `bytes`, or with their number if the caller asked with size 0.
 void reply_sized(fuse_req_t req, const char* bytes, std::size_t count, std::size_t size,
@@ -31,10 +24,7 @@ void reply_sized(fuse_req_t req, const char* bytes, std::size_t count, std::size
 }
 
 void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) noexcept {
-    const auto value = guarded([&]() -> Expected<std::vector<std::byte>> {
-        if (!is_stored(name)) return fail(Cause::not_supported);
-        return volume_of(req).attribute(Ino{ino}, name);
-    });
+    const auto value = guarded([&] { return volume_of(req).attribute(Ino{ino}, name); });
     if (!value) return reply_error(req, value.error(), "getxattr", ino);
     reply_sized(req, reinterpret_cast<const char*>(value->data()), value->size(), size, "getxattr",
                 ino);
@@ -58,7 +48,6 @@ void on_listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) noexcept {
 void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value,
                  std::size_t size, int flags) noexcept {
     const auto result = guarded([&]() -> Expected<void> {
-        if (!is_stored(name)) return fail(Cause::not_supported);
         SetAttribute how = SetAttribute::create_or_replace;
         if (flags == XATTR_CREATE)
             how = SetAttribute::create;
@@ -73,10 +62,7 @@ void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
 }
 
 void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) noexcept {
-    const auto result = guarded([&]() -> Expected<void> {
-        if (!is_stored(name)) return fail(Cause::not_supported);
-        return volume_of(req).remove_attribute(Ino{ino}, name);
-    });
+    const auto result = guarded([&] { return volume_of(req).remove_attribute(Ino{ino}, name); });
     reply_done(req, result, "removexattr", ino);
 }
 

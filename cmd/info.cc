@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/info.h"
+
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "cmd/background.h"
+#include "cmd/exit_codes.h"
+#include "fs/fuse/mount_table.h"
+#include "fs/fuse/mountpoint.h"
+#include "fs/pmem/region.h"
+#include "fs/volume/describe.h"
+
+namespace pinfs::cmd {
+namespace {
+
+std::string time_text(std::int64_t seconds) {
+    if (seconds == 0) return "never";
+    const std::time_t time = seconds;
+    std::tm parts{};
+    std::array<char, 64> text{};
+    if (gmtime_r(&time, &parts) == nullptr ||
+        std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+        return std::to_string(seconds);
+    return text.data();
+}
+
+std::string size_text(std::uint64_t bytes) {
+    constexpr std::array kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double value = static_cast<double>(bytes);
+    std::size_t unit = 0;
+    while (value >= 1024 && unit + 1 < kUnits.size()) {
+        value /= 1024;
+        ++unit;
+    }
+    std::array<char, 64> text{};
+    std::snprintf(text.data(), text.size(),
+                  unit == 0 || value == static_cast<int>(value) ? "%.0f %s" : "%.1f %s", value,
+                  kUnits[unit]);
+    return text.data();
+}
+
+std::string hex_text(const std::array<std::uint8_t, 16>& bytes) {
+    std::string text = uuid_text(bytes);
+    std::erase(text, '-');
+    return text;
+}
+
+struct Look {
+    std::string path;
+    pmem::Capabilities capabilities;
+    Description description;
+    std::optional<fuse::MountEntry> mount;
+    std::string holders;
+
+    [[nodiscard]] std::string state() const {
+        if (mount || !holders.empty()) return mount ? "mounted" : "in use";
+        if (description.mounted || description.lanes_to_replay > 0) return "to be replayed";
+        return "clean";
+    }
+};
+
+nlohmann::ordered_json json_of(const Look& look) {
+    const Description& about = look.description;
+    const pmem::Capabilities& can = look.capabilities;
+    nlohmann::ordered_json json;
+    json["region"] = look.path;
+    json["uuid"] = uuid_text(about.uuid);
+    json["label"] = about.label;
+    json["made_seconds"] = about.made_seconds;
+    json["geometry"] = {{"region_bytes", about.region_bytes},
+                        {"block_bytes", about.block_bytes},
+                        {"map_unit_bytes", about.map_unit_bytes},
+                        {"groups", about.groups},
+                        {"lanes", about.lanes},
+                        {"lane_bytes", about.lane_bytes}};
+    json["features"] = {{"incompatible", about.incompatible},
+                        {"read_only", about.read_only},
+                        {"compatible", about.compatible}};
+    json["capabilities"] = {
+        {"kind", pmem::name_of(can.kind)}, {"map_unit_bytes", can.map_unit_bytes},
+        {"huge_bytes", can.huge_bytes},    {"flush", pmem::name_of(can.flush)},
+        {"map_sync", can.map_sync},        {"persistent", can.persistent},
+        {"pinnable", can.pinnable}};
+    json["state"] = look.state();
+    json["superblock_from_copy"] = about.from_copy;
+    json["mounted_on"] = look.mount ? nlohmann::ordered_json(look.mount->mountpoint) : nullptr;
+    json["mount_options"] = look.mount ? nlohmann::ordered_json(look.mount->options) : nullptr;
+    json["holders"] = look.holders;
+    json["last_mount"] = {{"count", about.mount_count},
+                          {"seconds", about.mount_seconds},
+                          {"clean_unmount_seconds", about.unmount_seconds},
+                          {"host", about.host_name},
+                          {"machine_id", hex_text(about.machine_id)},
+                          {"boot_id", uuid_text(about.boot_id)},
+                          {"pid", about.mount_pid}};
+    json["counts"] = {{"blocks", about.blocks},
+                      {"blocks_free", about.blocks_free},
+                      {"blocks_free_in_aligned_runs", about.free_run_blocks},
+                      {"inodes", about.inodes}};
+    return json;
+}
+
+void print_line(const char* name, const std::string& value) {
+    std::cout << name << std::string(16 - std::strlen(name), ' ') << value << '\n';
+}
+
+void print_text(const Look& look) {
+    const Description& about = look.description;
+    const pmem::Capabilities& can = look.capabilities;
+    print_line("region", look.path);
+    print_line("uuid", uuid_text(about.uuid));
+    if (!about.label.empty()) print_line("label", about.label);
+    print_line("state", look.state() + (look.mount ? " on " + look.mount->mountpoint : "") +
+                            (look.holders.empty() ? "" : ", " + look.holders));
+    if (about.from_copy) print_line("superblock", "damaged; read from its copy");
+    print_line("kind", std::string{pmem::name_of(can.kind)} + ", " +
+                           (can.persistent ? "persistent" : "not persistent") + ", " +
+                           (can.pinnable ? "pinnable" : "not pinnable"));
+    print_line("flush",
+               std::string{"by "} + pmem::name_of(can.flush) + (can.map_sync ? ", MAP_SYNC" : ""));
+    print_line("map unit", size_text(about.map_unit_bytes));
+    print_line("size", size_text(about.region_bytes) + ", " + std::to_string(about.groups) +
+                           " groups, " + std::to_string(about.lanes) + " lanes of " +
+                           size_text(about.lane_bytes));
+    const std::uint64_t percent =
+        about.blocks_free == 0 ? 0 : about.free_run_blocks * 100 / about.blocks_free;
+    print_line("free", size_text(about.blocks_free * about.block_bytes) + ", " +
+                           std::to_string(percent) + " % in aligned 2 MiB runs");
+    print_line("inodes", std::to_string(about.inodes));
+    print_line("made", time_text(about.made_seconds));
+    print_line("last mount", time_text(about.mount_seconds) +
+                                 (about.host_name.empty() ? "" : " by " + about.host_name) + ", " +
+                                 std::to_string(about.mount_count) + " in all");
+    print_line("last unmount", time_text(about.unmount_seconds));
+}
+
+/// The region of a mount point, or the path itself.
+std::string region_of(const std::string& target) {
+    const std::unique_ptr<char, void (*)(void*)> resolved{realpath(target.c_str(), nullptr), free};
+    const std::string path = resolved ? resolved.get() : target;
+    const auto entry = fuse::mount_at(path);
+    return entry && entry->type == fuse::kMountType ? entry->source : path;
+}
+
+/// Leaves the region closed, and with it the lock that holders are told by.
+Expected<void> look_at_region(Look& look) {
+    const auto region = TRY(pmem::Region::open(
+        look.path, {.read_only = true, .exclusive = true, .locked_out_is_fine = true}));
+    look.capabilities = region->capabilities();
+    look.description = TRY(describe(*region));
+    return {};
+}
+
+}  // namespace
+
+int show_info(const std::string& program, const std::string& target, bool json) {
+    Look look;
+    look.path = region_of(target);
+    struct stat st {};
+    if (stat(look.path.c_str(), &st) == 0 && S_ISDIR(st.st_mode))
+        return complain(program, kFailure, target + " is a directory where no pinfs is mounted");
+    if (const auto seen = look_at_region(look); !seen)
+        return complain(program, kFailure, "region " + look.path + ": " + seen.error().message());
+    look.mount = fuse::mount_of_region(look.path);
+    look.holders = pmem::Region::lock_holders(look.path);
+    if (json)
+        std::cout << json_of(look).dump(2) << '\n';
+    else
+        print_text(look);
+    std::cout.flush();
+    if (!std::cout) return complain(program, kFailure, "the output cannot be written");
+    return kSuccess;
+}
+
+}  // namespace pinfs::cmd

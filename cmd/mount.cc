@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/mount.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <expected>
+#include <fstream>
+#include <memory>
+#include <new>
+
+#include "cmd/background.h"
+#include "cmd/exit_codes.h"
+#include "cmd/log.h"
+#include "cmd/mount_options.h"
+#include "fs/fuse/mount_table.h"
+#include "fs/fuse/session.h"
+#include "fs/pmem/region.h"
+#include "fs/volume/describe.h"
+#include "fs/volume/volume.h"
+
+namespace pinfs::cmd {
+namespace {
+
+struct Problem {
+    int status;
+    std::string sentence;
+};
+std::unexpected<Problem> problem(int status, std::string sentence) {
+    return std::unexpected(Problem{status, std::move(sentence)});
+}
+
+/// Everything that is known before a region is opened.
+struct Plan {
+    std::string region;  ///< absolute, as mountinfo will show it
+    ParsedOptions options;
+    fuse::SessionOptions session;
+    bool foreground = false;
+    bool verbose = false;
+};
+
+std::expected<std::string, Problem> absolute(const std::string& path, const char* what) {
+    const std::unique_ptr<char, void (*)(void*)> resolved{realpath(path.c_str(), nullptr), free};
+    if (resolved) return std::string{resolved.get()};
+    return problem(kFailure, std::string{what} + " " + path + ": " + strerror(errno));
+}
+
+std::expected<std::string, Problem> usable_mountpoint(const std::string& path) {
+    auto resolved = absolute(path, "mount point");
+    if (!resolved) return resolved;
+    // Of a dead mount nothing can be asked; mount(2) will say so.
+    struct stat st {};
+    if (stat(resolved->c_str(), &st) == 0 && !S_ISDIR(st.st_mode))
+        return problem(kFailure, "mount point " + path + " is not a directory");
+    return resolved;
+}
+
+constexpr const char* kUringSwitch = "/sys/module/fuse/parameters/enable_uring";
+
+std::expected<void, Problem> check_io_uring() {
+    if (!fuse::built_with_io_uring())
+        return problem(kSystem, "option 'io_uring': this build has no FUSE over io_uring");
+    char state = 0;
+    std::ifstream{kUringSwitch} >> state;
+    if (state == 'Y') return {};
+    if (state == 0)
+        return problem(kSystem, "option 'io_uring': this kernel has no FUSE over io_uring");
+    return problem(kSystem, std::string{"option 'io_uring': an administrator must allow it first: "
+                                        "echo Y > "} +
+                                kUringSwitch);
+}
+
+std::expected<Plan, Problem> plan_of(const MountCommand& command) {
+    Plan plan;
+    plan.foreground = command.foreground;
+    plan.verbose = command.verbose;
+    for (const std::string& list : command.options)
+        if (auto parsed = parse_options(list, command.sloppy, plan.options); !parsed)
+            return problem(kUsage, parsed.error());
+    auto region = absolute(command.region, "region");
+    if (!region) return std::unexpected(region.error());
+    auto mountpoint = usable_mountpoint(command.mountpoint);
+    if (!mountpoint) return std::unexpected(mountpoint.error());
+    plan.region = *region;
+    if (plan.options.io_uring)
+        if (auto allowed = check_io_uring(); !allowed) return std::unexpected(allowed.error());
+
+    // A mount by root is for everybody, as of any file system; a user's is for that user.
+    const bool by_root = geteuid() == 0;
+    plan.session.mount.source = *region;
+    plan.session.mount.mountpoint = *mountpoint;
+    plan.session.mount.flags = plan.options.flags;
+    plan.session.mount.allow_other = plan.options.allow_other || plan.options.allow_root || by_root;
+    plan.session.mount.kernel_options = plan.options.kernel_options;
+    plan.session.allow_root = plan.options.allow_root;
+    plan.session.kernel_mmap = plan.options.kernel_mmap;
+    plan.session.io_uring = plan.options.io_uring;
+    return plan;
+}
+
+// --- The daemon
+// -----------------------------------------------------------------------------------
+
+std::string in_use_sentence(const std::string& region) {
+    std::string sentence = "region " + region + " is in use";
+    if (const std::string holders = pmem::Region::lock_holders(region); !holders.empty())
+        sentence += " by " + holders;
+    if (const auto entry = fuse::mount_of_region(region))
+        sentence += ", mounted on " + entry->mountpoint;
+    return sentence;
+}
+
+std::string sentence_of_failure(const std::string& region, const Error& error) {
+    if (error.cause == Cause::region_in_use) return in_use_sentence(region);
+    return "region " + region + ": " + error.message();
+}
+
+const char* name_of(DaxMode mode) {
+    switch (mode) {
+        case DaxMode::inode:
+            return "inode";
+        case DaxMode::always:
+            return "always";
+        case DaxMode::never:
+            return "never";
+    }
+    return "?";
+}
+
+void log_capabilities(const pmem::Region& region) {
+    const pmem::Capabilities& can = region.capabilities();
+    spdlog::info("region {}: {} bytes on {}, map unit {}, flush by {}, MAP_SYNC {}, {}, {}",
+                 region.path(), region.bytes(), pmem::name_of(can.kind), can.map_unit_bytes,
+                 pmem::name_of(can.flush), can.map_sync ? "yes" : "no",
+                 can.persistent ? "persistent" : "not persistent",
+                 can.pinnable ? "pinnable" : "not pinnable");
+}
+
+void log_recovery(const pmem::Region& region, const MountReport& report) {
+    if (report.was_clean) return;
+    spdlog::warn("region {} was not unmounted: {} transactions replayed, {} bytes read",
+                 region.path(), report.lanes_replayed, report.bytes_read);
+}
+
+int serve(const Plan& plan, Start& start) {
+    if (plan.foreground)
+        log_to_terminal(plan.verbose);
+    else
+        log_to_system(plan.verbose);
+    fuse::Session::block_signals();
+
+    const bool read_only = (plan.options.flags & MS_RDONLY) != 0;
+    auto region = pmem::Region::open(plan.region, {});
+    if (!region) return start.failed(kFailure, sentence_of_failure(plan.region, region.error()));
+    log_capabilities(**region);
+
+    MountOptions options;
+    options.read_only = read_only;
+    options.dax = plan.options.dax;
+    auto volume = Volume::mount(**region, options);
+    if (!volume) return start.failed(kFailure, sentence_of_failure(plan.region, volume.error()));
+    log_recovery(**region, (*volume)->report());
+
+    auto session = fuse::Session::mount(**volume, plan.session);
+    if (!session) {
+        // The volume's own failure would say less than this one.
+        static_cast<void>((*volume)->unmount());
+        return start.failed(kFailure, session.error());
+    }
+    spdlog::info("{} is mounted on {}, dax={}{}", plan.region, plan.session.mount.mountpoint,
+                 name_of(plan.options.dax), read_only ? ", read-only" : "");
+    bool served = false;
+    const bool orderly = (*session)->run([&] {
+        served = true;
+        start.succeeded();
+    });
+    session->reset();
+
+    const auto unmounted = (*volume)->unmount();
+    if (!unmounted)
+        spdlog::error("region {}: unmounting failed: {}", plan.region, unmounted.error().message());
+    else
+        spdlog::info("{} is unmounted", plan.region);
+    volume->reset();
+    if (!served) return start.failed(kFailure, "the kernel closed the connection before it served");
+    return orderly && unmounted ? kSuccess : kFailure;
+}
+
+int serve_guarded(const Plan& plan, Start& start) {
+    try {
+        return serve(plan, start);
+    } catch (const std::bad_alloc&) {
+        return start.failed(kSystem, "out of memory");
+    } catch (const std::exception& failure) {
+        return start.failed(kSystem, failure.what());
+    }
+}
+
+/// What can be known of a region without mounting it.
+int check_region(const std::string& program, const std::string& path) {
+    const auto region = pmem::Region::open(
+        path, {.read_only = true, .exclusive = true, .locked_out_is_fine = true});
+    if (!region) return complain(program, kFailure, sentence_of_failure(path, region.error()));
+    const auto description = describe(**region);
+    if (!description)
+        return complain(program, kFailure, sentence_of_failure(path, description.error()));
+    return kSuccess;
+}
+
+}  // namespace
+
+int mount_region(const MountCommand& command) {
+    const auto plan = plan_of(command);
+    if (!plan) return complain(command.program, plan.error().status, plan.error().sentence);
+    if (command.fake) return check_region(command.program, plan->region);
+    if (!command.foreground)
+        return in_background(command.program,
+                             [&](Start& start) { return serve_guarded(*plan, start); });
+    Start start{command.program};
+    return serve_guarded(*plan, start);
+}
+
+}  // namespace pinfs::cmd
