@@ -4,9 +4,9 @@
 // are the superblocks:
 //   P1  both old superblocks zeroed
 //   P2  everything else
-//   P3  the copy of the superblock
-//   P4  the superblock
-// A fence stands after each. Cut before P3 nothing is mountable, from then on all of it is.
+//   P3  the new superblock and its copy
+// A fence stands after each. Cut before P3 nothing is mountable; from then on either superblock
+// stands for all of it.
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -112,9 +112,8 @@ public:
         TRY(write_state());
         region_.fence();  // P2 | P3
         TRY(write_superblock(media::kSuperCopyOffset));
-        region_.fence();  // P3 | P4
         TRY(write_superblock(0));
-        region_.fence();  // P4 | mountable
+        region_.fence();  // P3 | done
         return {};
     }
 
@@ -233,10 +232,10 @@ private:
         root.parent = kRootIno.value;
         root.segment = media::kSegmentRegion;
 
-        TRY(region_.zero(offset, kBlockBytes));
-        TRY(region_.store_flush(offset, sealed(seed_, chunk)));
-        TRY(region_.store_flush(offset + media::kSlotBytes, sealed(seed_, root)));
-        return {};
+        std::array<std::byte, kBlockBytes> block{};
+        std::ranges::copy(sealed(seed_, chunk), block.begin());
+        std::ranges::copy(sealed(seed_, root), block.begin() + media::kSlotBytes);
+        return region_.store_flush(offset, block);
     }
 
     Expected<void> write_state() {
@@ -246,8 +245,7 @@ private:
         state.record_id_limit = kRecordIdFirst;
         state.inodes.root = layout_.chunk_block * kBlockBytes | media::kTableHasFree;
         state.inodes.window_chunks = 1;
-        TRY(region_.store_flush(kBlockBytes, sealed(seed_, state)));
-        return {};
+        return region_.store_flush(kBlockBytes, sealed(seed_, state));
     }
 
     Expected<void> write_superblock(std::uint64_t offset) {
