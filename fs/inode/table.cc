@@ -234,7 +234,23 @@ Expected<void> Table::set_entry(space::Change& change, std::uint64_t chunk, std:
         root->root = below;
         if (below == 0) root->levels = 0;
     }
-    return {};
+    return shrink_root(change);
+}
+
+/// Frees index blocks at the top that only lead to the first block below them.
+Expected<void> Table::shrink_root(space::Change& change) {
+    for (;;) {
+        const media::TableRoot now = root_of(&change.transaction());
+        if (now.levels == 0) return {};
+        const std::uint64_t offset = offset_in(now.root);
+        media::TableIndex index;
+        TRY(read_index(&change.transaction(), offset, now.levels, index));
+        if (index.header.used_bytes != sizeof index.entries[0] || index.entries[0] == 0) return {};
+        auto* root = TRY(edit_root(change));
+        root->root = index.entries[0];
+        --root->levels;
+        change.free_block(offset);
+    }
 }
 
 Expected<std::uint64_t> Table::make_chunk(space::Change& change, std::uint64_t chunk) {

@@ -60,6 +60,7 @@ private:
     Expected<std::uint64_t> choose_chunk(space::Change& change);
     Expected<std::uint64_t> make_chunk(space::Change& change, std::uint64_t chunk);
     Expected<void> set_entry(space::Change& change, std::uint64_t chunk, std::uint64_t entry);
+    Expected<void> shrink_root(space::Change& change);
     Expected<media::TableRoot*> edit_root(space::Change& change);
     Expected<void> pending_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
                                  const std::function<void(std::uint64_t)>& visit);

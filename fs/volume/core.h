@@ -140,6 +140,7 @@ private:
     // core.cc
     Expected<void> mark_mounted();
     Expected<void> edit_state(const std::function<void(media::State&)>& edit);
+    /// Region offset of the inode, remembered; before the lock of the inode table is taken.
     Expected<std::uint64_t> locate(InodeState& state);
     // names.cc
     Expected<Entry> make_once(Ino parent, std::string_view name, const NewInode& inode,

@@ -201,6 +201,7 @@ Expected<bool> Volume::Core::remove_once(Ino parent, std::string_view name, bool
     const auto above_now = TRY(read_directory_inode(*above));
     const auto still = TRY(directory(above_now).find(name));
     if (!still || still->ino != found->ino) return false;
+    TRY(locate(*state));
 
     const TableLock table_lock{inodes_.mutex()};
     Change one = change(space::Reserve::use);

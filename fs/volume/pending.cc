@@ -33,6 +33,7 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
     const Use state = use(ino);
     for (;;) {
         const Exclusive lock{state->mutex};
+        TRY(locate(*state));
         const TableLock table_lock{inodes_.mutex()};
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, *state));

@@ -67,6 +67,8 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
         return false;
     if (target && target->ino == source->ino) return true;  // two names of one inode: POSIX
 
+    TRY(locate(*moved));
+    if (replaced) TRY(locate(**replaced));
     const TableLock table_lock{inodes_.mutex()};
     Change one = change(target ? space::Reserve::use : space::Reserve::keep);
     auto* from_inode = TRY(edit_inode(one, *from));

@@ -16,6 +16,7 @@ using inode::kFileBlocksMax;
 Expected<void> Volume::Core::finish_cut(InodeState& state) {
     for (;;) {
         const Exclusive lock{state.mutex};
+        TRY(locate(state));
         const TableLock table_lock{inodes_.mutex()};
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, state));
