@@ -40,8 +40,8 @@ HandImage::HandImage(const HandShape& shape) : shape_(shape) {
     finished_offset_ = (2 + zone_groups_) * kBlockBytes;
     lane_count_ = shape.bytes < 16 * kMiB ? 2 : shape.bytes < 256 * kMiB ? 4 : 32;
     lane_bytes_ = shape.bytes < 16 * kMiB ? 32 * 1024 : 64 * 1024;
-    lanes_offset_ = shape.bytes < 256 * kMiB ? finished_offset_ + kBlockBytes
-                                             : (kCopyBlock + 1) * kBlockBytes;
+    lanes_offset_ =
+        shape.bytes < 256 * kMiB ? finished_offset_ + kBlockBytes : (kCopyBlock + 1) * kBlockBytes;
     void* const memory = mmap(nullptr, shape.bytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -56,8 +56,8 @@ HandImage::HandImage(const HandShape& shape) : shape_(shape) {
     mark(kCopyBlock, 1);
     mark(finished_offset_ / kBlockBytes, 1);
     mark(lanes_offset_ / kBlockBytes, lane_count_ * lane_bytes_ / kBlockBytes);
-    for (std::uint64_t group = 0; group < (groups_ + zone_groups_ - 1) / zone_groups_ * zone_groups_;
-         ++group)
+    for (std::uint64_t group = 0;
+         group < (groups_ + zone_groups_ - 1) / zone_groups_ * zone_groups_; ++group)
         if (group_at(group) / kBlockBytes < blocks_) mark(group_at(group) / kBlockBytes, 1);
 
     add_unnamed(S_IFDIR | 0755);
@@ -315,7 +315,8 @@ media::TableRoot HandImage::write_table(std::uint64_t table,
         const auto bit = static_cast<media::le16>(1u << number % media::kChunkSlots);
         chunk.used |= bit;
         if (pending(slot)) chunk.pending |= bit;
-        const std::uint64_t offset = chunks[index] + number % media::kChunkSlots * media::kSlotBytes;
+        const std::uint64_t offset =
+            chunks[index] + number % media::kChunkSlots * media::kSlotBytes;
         at<Slot>(offset) = slot;
         seal<Slot>(offset);
     }
@@ -369,8 +370,7 @@ void HandImage::write() {
     state.mounted = shape_.mounted ? 1 : 0;
     state.generation_limit = kGenerationLimit;
     state.record_id_limit = 100;
-    state.inodes =
-        write_table(media::kTableInodes, inodes, shape_.table_levels_min, inode_chunks_);
+    state.inodes = write_table(media::kTableInodes, inodes, shape_.table_levels_min, inode_chunks_);
     state.records = write_table(media::kTableRecords, records_, 0, record_chunks_);
     seal<media::State>(state_at());
     for (auto& [slot, request] : finished_) {
@@ -406,7 +406,9 @@ void HandImage::write_groups_and_lanes() {
         auto& state = at<media::LaneState>(offset);
         state.magic = media::kLaneStateMagic;
         state.lane = lane;
-        state.free_blocks = lane == 0 ? free_blocks + 1000 : lane == 1 ? std::uint64_t{0} - 1000 : 0;
+        state.free_blocks = lane == 0   ? free_blocks + 1000
+                            : lane == 1 ? std::uint64_t{0} - 1000
+                                        : 0;
         state.inodes = lane == 0 ? nodes_.size() + 7 : lane == 1 ? std::uint64_t{0} - 7 : 0;
         seal<media::LaneState>(offset);
     }
@@ -464,70 +466,6 @@ void HandImage::seal_lane(std::uint64_t lane) {
     const std::uint64_t offset = lane_at(lane) + media::kLogOffset;
     const std::uint32_t bytes = at<media::LogHeader>(offset).log_bytes;
     at<media::Seal>(lane_at(lane)) = {crc32c(seed_, memory_.subspan(offset, bytes)), bytes};
-}
-
-Sample::Sample(const HandShape& shape) : image(shape) {
-    const std::uint64_t root = HandImage::kRoot;
-    directory = image.add(root, "directory", S_IFDIR | 0755);
-    small_directory = image.add(root, "small", S_IFDIR | 01777);
-    subdirectory = image.add(small_directory, "sub", S_IFDIR | 0700);
-
-    file = image.add(root, "file", S_IFREG | 0644);
-    image.inode(file).size = 3 * kBlockBytes + 17;
-    image.inode(file).flags = media::kInodeDax | media::kInodeKeepBeyondEnd;
-    image.extend(file, 0, 2);
-    image.extend(file, 3, 5, true);
-
-    tree_file = image.add(root, "tree file", S_IFREG | 04711);
-    image.inode(tree_file).size = std::uint64_t{1} << 44;
-    for (std::uint64_t i = 0; i < 120; ++i)
-        image.extend(tree_file, i == 119 ? (std::uint64_t{1} << 32) - 1 : 10 + i * 3, 1, i % 5 == 0);
-
-    short_link = image.add(root, "short link", S_IFLNK | 0777);
-    image.set_target(short_link, "small/sub");
-    long_link = image.add(root, "long link", S_IFLNK | 0777);
-    image.set_target(long_link, std::string(4000, 'x'));
-    device = image.add(small_directory, "device", S_IFCHR | 0600);
-    image.inode(device).device_major = 1;
-    image.inode(device).device_minor = 1u << 30;
-    pipe = image.add(small_directory, "pipe", S_IFIFO | 0600);
-    image.add(root, "socket", S_IFSOCK | 0600);
-    image.add(root, "block device", S_IFBLK | 0600);
-
-    attributed = image.add(root, "attributed", S_IFREG | 0600);
-    image.set_attribute(attributed, "user.one", std::string(5000, 'v'));
-    image.set_attribute(attributed, "security.two", "");
-    linked = image.add(root, std::string(255, 'n'), S_IFREG | 0644);
-    image.link(small_directory, "\xc3\xa4\n\\", linked);
-
-    orphan = image.add_unnamed(S_IFREG | 0600);
-    image.inode(orphan).size = 100;
-    image.extend(orphan, 0, 3);
-    orphan_directory = image.add_unnamed(S_IFDIR | 0700);
-    image.inode(orphan_directory).parent = root;
-    cut = image.add(root, "cut", S_IFREG | 0600);
-    image.inode(cut).size = kBlockBytes;
-    image.inode(cut).flags = media::kInodeCutting;
-    image.inode(cut).cut_begin = 1;
-    image.extend(cut, 0, 1);
-    image.extend(cut, 7, 9);
-
-    for (int i = 0; i < 150; ++i)
-        image.add(directory, "entry " + std::to_string(i), S_IFREG | 0644);
-
-    map_record = 1;
-    image.add_record(media::RecordKind::map, file, 0, 2);
-    pin_record = 2;
-    image.add_record(media::RecordKind::pin, orphan, 0, 3);
-    hold_record = 3;
-    image.add_record(media::RecordKind::hold, file, 40, 6);
-    media::FinishedRequest& request = image.finished(3);
-    request.session = 9;
-    request.request = 4711;
-    request.ino = file;
-    request.generation = image.inode(file).generation;
-    request.error_number = 2;
-    image.write();
 }
 
 }  // namespace pinfs::test

@@ -49,8 +49,9 @@ public:
     explicit HandImage(const HandShape& shape);
     ~HandImage();
 
-    // The model. Numbers of inodes rise; map, blocks, link count, parent, and the size of directories
-    // and links are filled in by `write`, the rest stands in `inode` as it will be on media.
+    // The model. Numbers of inodes rise; map, blocks, link count, parent, and the size of
+    // directories and links are filled in by `write`, the rest stands in `inode` as it will be on
+    // media.
     std::uint64_t add(std::uint64_t parent, std::string_view name, std::uint32_t mode);
     std::uint64_t add_unnamed(std::uint32_t mode);  ///< link count 0
     void link(std::uint64_t parent, std::string_view name, std::uint64_t ino);
@@ -160,7 +161,8 @@ private:
     void write_tree(Node& node, media::BlockKind kind, const std::vector<Item>& items);
     template <class Slot>
     media::TableRoot write_table(std::uint64_t table, const std::map<std::uint64_t, Slot>& slots,
-                                 unsigned levels_min, std::map<std::uint64_t, std::uint64_t>& chunks);
+                                 unsigned levels_min,
+                                 std::map<std::uint64_t, std::uint64_t>& chunks);
     void write_groups_and_lanes();
     void write_superblocks();
 
@@ -185,32 +187,6 @@ private:
     std::map<std::uint64_t, std::uint64_t> inode_chunks_;
     std::map<std::uint64_t, std::uint64_t> record_chunks_;
     std::map<unsigned, std::uint64_t> inode_indexes_;  // the first block of each level
-};
-
-/// One of everything: every type of inode, maps inline and in trees of several levels, attributes in
-/// two blocks, holes, unwritten and preallocated blocks, hard links, orphans, cuts, a full chunk,
-/// records, finished requests. The numbers name what tests damage.
-struct Sample {
-    explicit Sample(const HandShape& shape = {.leaf_bytes_max = 480, .fan_out_max = 4});
-
-    HandImage image;
-    std::uint64_t file;         ///< two extents inline, one unwritten beyond its end
-    std::uint64_t tree_file;    ///< an extent tree of three levels or more
-    std::uint64_t directory;    ///< entries in a tree of three levels or more
-    std::uint64_t small_directory;  ///< entries inline
-    std::uint64_t subdirectory;     ///< in small_directory, empty
-    std::uint64_t short_link;
-    std::uint64_t long_link;
-    std::uint64_t device;
-    std::uint64_t pipe;
-    std::uint64_t attributed;  ///< a file with two blocks of attributes
-    std::uint64_t linked;      ///< a file with two names
-    std::uint64_t orphan;      ///< an unlinked file with blocks
-    std::uint64_t orphan_directory;
-    std::uint64_t cut;         ///< a file that is being cut
-    std::uint64_t map_record;  ///< slot numbers of the record table
-    std::uint64_t pin_record;
-    std::uint64_t hold_record;
 };
 
 }  // namespace pinfs::test

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "fs/check/check.h"
-#include "tests/support/hand_image.h"
+#include "tests/support/sample_image.h"
 
 namespace {
 
@@ -26,10 +26,10 @@ struct Field {
     std::uint64_t value;  // written over the field's first eight bytes
     std::optional<FindingKind> expected;
 };
-#define FIELD(Struct, field, value, expected)                                             \
-    Field {                                                                               \
-        #Struct "::" #field, offsetof(media::Struct, field), sizeof(media::Struct::field), \
-            value, expected                                                               \
+#define FIELD(Struct, field, value, expected)                                                     \
+    Field {                                                                                       \
+#Struct "::" #field, offsetof(media::Struct, field), sizeof(media::Struct::field), value, \
+            expected                                                                              \
     }
 
 // Magic and checksum, which begin every unit.
@@ -37,8 +37,7 @@ struct Field {
     FIELD(Struct, magic, 0x12345678, damaged), FIELD(Struct, crc32c, 1, damaged)
 
 std::vector<Field> header_fields(FindingKind damaged, std::uint64_t used_bytes,
-                                 std::optional<FindingKind> of_used_bytes,
-                                 FindingKind of_next) {
+                                 std::optional<FindingKind> of_used_bytes, FindingKind of_next) {
     return {UNIT_FIELDS(BlockHeader, damaged),
             FIELD(BlockHeader, kind, 7, damaged),
             FIELD(BlockHeader, level, 9, damaged),
@@ -271,10 +270,10 @@ TEST_CASE("check: every field of a tree node's header and of an index entry",
                                        Kind::tree_node_damaged),
                          node, sizeof(media::BlockHeader), node, 4096, Kind::tree_node_damaged);
             if (level == 1) continue;
-            patched.each({FIELD(TreeIndexEntry, key, ~std::uint64_t{0} - 1, Kind::tree_order),
-                          FIELD(TreeIndexEntry, child, std::uint64_t{1} << 40, Kind::block_outside)},
-                         node + 64, sizeof(media::TreeIndexEntry), node, 4096,
-                         Kind::tree_node_damaged);
+            patched.each(
+                {FIELD(TreeIndexEntry, key, ~std::uint64_t{0} - 1, Kind::tree_order),
+                 FIELD(TreeIndexEntry, child, std::uint64_t{1} << 40, Kind::block_outside)},
+                node + 64, sizeof(media::TreeIndexEntry), node, 4096, Kind::tree_node_damaged);
         }
     }
 }
@@ -292,7 +291,8 @@ TEST_CASE("check: every field of a directory entry", "[check][corruption]") {
 
 TEST_CASE("check: every field of an attributes block and of an attribute", "[check][corruption]") {
     Patched patched;
-    const std::uint64_t block = patched.sample().image.attributes_at(patched.sample().attributed, 0);
+    const std::uint64_t block =
+        patched.sample().image.attributes_at(patched.sample().attributed, 0);
     patched.each(header_fields(Kind::attributes_damaged, 4031, Kind::attributes_damaged,
                                Kind::block_outside),
                  block, sizeof(media::BlockHeader), block, 4096, Kind::attributes_damaged);
@@ -401,11 +401,10 @@ TEST_CASE("check: every field of a sealed log", "[check][corruption]") {
     image.seal_log(1, 3, {{at, bytes}});
     auto& seal = image.at<media::Seal>(image.lane_at(1));
     const media::Seal right = seal;
-    for (const media::Seal wrong : {media::Seal{right.crc32c ^ 1, right.log_bytes},
-                                    media::Seal{right.crc32c, 0}, media::Seal{0, 31},
-                                    media::Seal{right.crc32c, right.log_bytes + 8},
-                                    media::Seal{right.crc32c, 32 * 1024 - 4096 + 1},
-                                    media::Seal{right.crc32c, 0xffffffff}}) {
+    for (const media::Seal wrong :
+         {media::Seal{right.crc32c ^ 1, right.log_bytes}, media::Seal{right.crc32c, 0},
+          media::Seal{0, 31}, media::Seal{right.crc32c, right.log_bytes + 8},
+          media::Seal{right.crc32c, 32 * 1024 - 4096 + 1}, media::Seal{right.crc32c, 0xffffffff}}) {
         CAPTURE(wrong.crc32c, wrong.log_bytes);
         seal = wrong;
         CHECK(judge().has(Kind::seal_damaged));
@@ -446,8 +445,7 @@ TEST_CASE("check: every field of the superblock", "[check][corruption]") {
         {FIELD(Superblock, lanes_offset, 12288, Kind::superblock_geometry),
          Kind::superblock_geometry},
         {FIELD(Superblock, lane_count, 1, Kind::superblock_copy_differs), Kind::block_lost},
-        {FIELD(Superblock, lane_bytes, 4096, Kind::superblock_geometry),
-         Kind::superblock_geometry},
+        {FIELD(Superblock, lane_bytes, 4096, Kind::superblock_geometry), Kind::superblock_geometry},
         {FIELD(Superblock, name_hash_seed, 1, Kind::superblock_copy_differs), Kind::entry_hash},
         {FIELD(Superblock, name_hash_bits, 55, Kind::superblock_geometry),
          Kind::superblock_geometry},
@@ -475,8 +473,8 @@ TEST_CASE("check: every field of the superblock", "[check][corruption]") {
             write(super, field, false);
             const auto report = check(image.region());
             REQUIRE(report);
-            CHECK(report->has(super == 0 ? Kind::superblock_damaged
-                                         : Kind::superblock_copy_damaged));
+            CHECK(
+                report->has(super == 0 ? Kind::superblock_damaged : Kind::superblock_copy_damaged));
         }
         if (name == "Superblock::crc32c") continue;
 

@@ -7,7 +7,7 @@
 
 #include "fs/check/check.h"
 #include "fs/volume/volume.h"
-#include "tests/support/hand_image.h"
+#include "tests/support/sample_image.h"
 
 namespace {
 

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The judge on anything at all: it ends, within the region's memory, with findings or an error.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "fs/check/check.h"
+#include "tests/support/sample_image.h"
+#include "tests/support/seed.h"
+
+namespace {
+
+using namespace pinfs;
+using namespace pinfs::test;
+using media::kBlockBytes;
+
+using Random = std::mt19937_64;
+
+std::uint64_t below(Random& random, std::uint64_t limit) { return random() % limit; }
+
+// Values that break sums and limits more often than others do.
+std::uint64_t odd_value(Random& random) {
+    switch (below(random, 6)) {
+        case 0:
+            return 0;
+        case 1:
+            return ~std::uint64_t{0} - below(random, 3);
+        case 2:
+            return std::uint64_t{1} << below(random, 64);
+        case 3:
+            return below(random, 1024) * kBlockBytes;
+        case 4:
+            return below(random, 300);
+        default:
+            return random();
+    }
+}
+
+// Sets the checksum of every unit in the block, whatever unit it may be.
+void seal_block(HandImage& image, std::uint64_t offset) {
+    media::le32 magic = image.at<media::le32>(offset);
+    if (magic == media::kBlockMagic) image.seal(offset, kBlockBytes);
+    if (magic == media::kSuperMagic) image.seal_superblock(offset);
+    for (std::uint64_t at = offset; at < offset + kBlockBytes; at += media::kSlotBytes) {
+        magic = image.at<media::le32>(at);
+        if (magic == media::kChunkMagic || magic == media::kInodeMagic ||
+            magic == media::kRecordMagic || magic == media::kLaneStateMagic)
+            image.seal(at, media::kSlotBytes);
+    }
+}
+
+TEST_CASE("check: random bytes are no file system", "[check][corruption]") {
+    Random random(seed_of_test("check garbage", 1));
+    HandImage image({.bytes = std::uint64_t{1} << 20});
+    for (int i = 0; i < 50; ++i) {
+        for (std::uint64_t at = 0; at < image.memory().size(); at += 8)
+            image.at<std::uint64_t>(at) = random();
+        const auto report = check(image.region());
+        CHECK((!report || !report->clean()));
+    }
+}
+
+TEST_CASE("check: random bytes behind a good superblock, and seals, are survived",
+          "[check][corruption]") {
+    Random random(seed_of_test("check garbage behind the superblock", 2));
+    HandImage image({.bytes = std::uint64_t{1} << 20});
+    image.write();
+    const std::vector<std::byte> pristine(image.memory().begin(), image.memory().end());
+    for (int i = 0; i < 100; ++i) {
+        std::ranges::copy(pristine, image.memory().begin());
+        for (std::uint64_t at = kBlockBytes; at < image.memory().size(); at += 8)
+            if (at / kBlockBytes != media::kSuperCopyOffset / kBlockBytes)
+                image.at<std::uint64_t>(at) = random();
+        const auto report = check(image.region());
+        REQUIRE(report);
+        CHECK_FALSE(report->clean());
+    }
+}
+
+// Each round damages a few places of one of everything. Half of the rounds seal what they damaged,
+// so that the judge goes on to what is inside. A change may hit what means nothing: so no finding
+// is asked for, only an end.
+TEST_CASE("check: random changes to one of everything are survived", "[check][corruption]") {
+    Random random(seed_of_test("check random changes", 3));
+    Sample sample;
+    HandImage& image = sample.image;
+    const std::vector<std::byte> pristine(image.memory().begin(), image.memory().end());
+    std::vector<std::uint64_t> blocks;  // that are not zero
+    for (std::uint64_t at = 0; at < pristine.size(); at += kBlockBytes)
+        if (std::any_of(pristine.begin() + static_cast<std::ptrdiff_t>(at),
+                        pristine.begin() + static_cast<std::ptrdiff_t>(at + kBlockBytes),
+                        [](std::byte byte) { return byte != std::byte{0}; }))
+            blocks.push_back(at);
+
+    constexpr int kRounds = 4000;
+    int unclean = 0;
+    for (int round = 0; round < kRounds; ++round) {
+        CAPTURE(round);
+        std::vector<std::uint64_t> changed;
+        const bool seal = round % 2 == 0;
+        for (std::uint64_t i = 0; i <= below(random, 4); ++i) {
+            const std::uint64_t block = blocks[below(random, blocks.size())];
+            changed.push_back(block);
+            const std::uint64_t at = block + below(random, kBlockBytes / 8) * 8;
+            switch (below(random, 4)) {
+                case 0:
+                    image.at<std::uint64_t>(at) = odd_value(random);
+                    break;
+                case 1:
+                    image.at<std::uint32_t>(at + 4 * below(random, 2)) =
+                        static_cast<std::uint32_t>(odd_value(random));
+                    break;
+                case 2:
+                    image.at<std::uint8_t>(at) ^= static_cast<std::uint8_t>(1u << below(random, 8));
+                    break;
+                default:  // one block over another
+                    std::memcpy(image.memory().data() + block,
+                                image.memory().data() + blocks[below(random, blocks.size())],
+                                kBlockBytes);
+            }
+            if (seal) seal_block(image, block);
+        }
+        const auto report = check(image.region(), {.findings_max = 20});
+        if (!report || !report->clean()) ++unclean;
+        for (const std::uint64_t block : changed)
+            std::memcpy(image.memory().data() + block, pristine.data() + block, kBlockBytes);
+    }
+    // Not sealed, most changes break a checksum.
+    CHECK(unclean > kRounds / 2);
+}
+
+TEST_CASE("check: any single byte of a metadata block that changes is found",
+          "[check][corruption]") {
+    Random random(seed_of_test("check byte flips", 4));
+    Sample sample;
+    HandImage& image = sample.image;
+    const std::vector<std::uint64_t> units{image.state_at(),
+                                           image.group_at(0),
+                                           image.chunk_at(0),
+                                           image.inode_index_at(1),
+                                           image.node_at(sample.directory, 1),
+                                           image.node_at(sample.directory, 2),
+                                           image.node_at(sample.tree_file, 1),
+                                           image.attributes_at(sample.attributed, 0)};
+    for (const std::uint64_t unit : units) {
+        for (int i = 0; i < 100; ++i) {
+            const std::uint64_t at = unit + below(random, kBlockBytes);
+            const auto flip = static_cast<std::uint8_t>(1 + below(random, 255));
+            CAPTURE(unit, at, flip);
+            image.at<std::uint8_t>(at) ^= flip;
+            const auto report = check(image.region());
+            REQUIRE(report);
+            CHECK_FALSE(report->clean());
+            image.at<std::uint8_t>(at) ^= flip;
+        }
+    }
+    CHECK(check(image.region())->clean());
+}
+
+}  // namespace
