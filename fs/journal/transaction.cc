@@ -13,32 +13,44 @@ Transaction::Staged* Transaction::find(std::uint64_t offset) {
 }
 
 Transaction::Staged& Transaction::add(std::uint64_t offset, std::size_t bytes) {
-    return staged_.emplace_back(offset, static_cast<std::uint32_t>(bytes), false, false,
-                                std::make_unique<std::byte[]>(bytes), nullptr);
+    staged_.push_back(Staged{.offset = offset,
+                             .bytes = static_cast<std::uint32_t>(bytes),
+                             .fresh = false,
+                             .whole = false,
+                             .after = std::make_unique<std::byte[]>(bytes),
+                             .before = nullptr});
+    return staged_.back();
+}
+
+/// Stages a unit that `read` fills.
+template <class Read>
+Expected<std::span<std::byte>> Transaction::stage(std::uint64_t offset, std::size_t bytes,
+                                                  const Read& read) {
+    if (Staged* staged = find(offset)) return std::span{staged->after.get(), staged->bytes};
+    auto after = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    TRY(read(std::span{after.get(), bytes}));
+    auto before = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    std::memcpy(before.get(), after.get(), bytes);
+    staged_.push_back(Staged{.offset = offset,
+                             .bytes = static_cast<std::uint32_t>(bytes),
+                             .fresh = false,
+                             .whole = false,
+                             .after = std::move(after),
+                             .before = std::move(before)});
+    return std::span{staged_.back().after.get(), bytes};
 }
 
 Expected<std::span<std::byte>> Transaction::edit_block(std::uint64_t offset,
                                                        const BlockIdentity& identity) {
-    if (Staged* staged = find(offset)) return std::span{staged->after.get(), staged->bytes};
-    auto after = std::make_unique_for_overwrite<std::byte[]>(kBlockBytes);
-    TRY(units_.read_block(offset, identity, {after.get(), kBlockBytes}));
-    auto before = std::make_unique_for_overwrite<std::byte[]>(kBlockBytes);
-    std::memcpy(before.get(), after.get(), kBlockBytes);
-    staged_.emplace_back(offset, static_cast<std::uint32_t>(kBlockBytes), false, false,
-                         std::move(after), std::move(before));
-    return std::span{staged_.back().after.get(), kBlockBytes};
+    return stage(offset, kBlockBytes, [&](std::span<std::byte> out) {
+        return units_.read_block(offset, identity, out);
+    });
 }
 
 Expected<std::span<std::byte>> Transaction::edit(std::uint64_t offset, std::uint32_t magic,
                                                  std::size_t bytes) {
-    if (Staged* staged = find(offset)) return std::span{staged->after.get(), staged->bytes};
-    auto after = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    TRY(units_.read(offset, magic, {after.get(), bytes}));
-    auto before = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    std::memcpy(before.get(), after.get(), bytes);
-    staged_.emplace_back(offset, static_cast<std::uint32_t>(bytes), false, false, std::move(after),
-                         std::move(before));
-    return std::span{staged_.back().after.get(), bytes};
+    return stage(offset, bytes,
+                 [&](std::span<std::byte> out) { return units_.read(offset, magic, out); });
 }
 
 std::span<std::byte> Transaction::create(std::uint64_t offset, std::size_t bytes) {

@@ -52,6 +52,8 @@ private:
         std::unique_ptr<std::byte[]> before;
     };
     Staged* find(std::uint64_t offset);
+    template <class Read>
+    Expected<std::span<std::byte>> stage(std::uint64_t offset, std::size_t bytes, const Read& read);
     Staged& add(std::uint64_t offset, std::size_t bytes);
 
     const Units& units_;

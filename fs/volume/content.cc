@@ -158,9 +158,10 @@ Expected<void> Volume::Core::place_data(Change& change, WritePlan& plan) {
     const bool appends = plan.offset == plan.old_size && plan.offset > 0;
     const Mapping& last = plan.pieces.back();
     if (!appends || !last.is_hole()) return {};
-    const std::uint64_t wanted =
-        std::clamp(plan.old_size / kBlockBytes, kPreallocateBlocksMin, kPreallocateBlocksMax);
-    if (wanted > allocator_.free_blocks() / 16) return {};
+    const std::uint64_t wanted = std::min(
+        std::clamp(plan.old_size / kBlockBytes, kPreallocateBlocksMin, kPreallocateBlocksMax),
+        allocator_.free_blocks() / 16);
+    if (wanted < kPreallocateBlocksMin) return {};
     if (last.end() + wanted > inode::kFileBlocksMax) return {};
     const auto runs =
         change.allocate({.blocks = wanted, .goal = goal, .aligned = wanted >= kRunBlocks});
