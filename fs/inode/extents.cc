@@ -13,13 +13,19 @@ constexpr std::uint64_t kRemoveBlocksMax = 4 * media::kGroupBlocks;
 /// Log bytes that removing one piece may cost: records that move, and the bitmaps of five groups.
 constexpr std::size_t kRemoveLogBytes = 3 * kBlockBytes + 5 * (media::kGroupBlocks / 8 + 256);
 
-Mapping mapping_of(Record record) {
+/// The extent of a record; nullopt if no file of this region can have it.
+std::optional<Mapping> mapping_of(Record record, std::uint64_t region_blocks) {
     media::Extent extent;
     std::memcpy(&extent, record.data(), sizeof extent);
-    return {.file_block = extent.file_block,
-            .blocks = extent.blocks,
-            .start_block = extent.start_block,
-            .unwritten = (extent.flags & media::kExtentUnwritten) != 0};
+    if (extent.blocks == 0 || extent.file_block >= kFileBlocksMax ||
+        extent.blocks > kFileBlocksMax - extent.file_block ||
+        extent.segment != media::kSegmentRegion || extent.start_block == 0 ||
+        extent.start_block >= region_blocks || extent.blocks > region_blocks - extent.start_block)
+        return std::nullopt;
+    return Mapping{.file_block = extent.file_block,
+                   .blocks = extent.blocks,
+                   .start_block = extent.start_block,
+                   .unwritten = (extent.flags & media::kExtentUnwritten) != 0};
 }
 
 media::Extent extent_of(const Mapping& mapping) {
@@ -53,7 +59,9 @@ const TreeShape& Extents::shape() {
 Expected<std::optional<Mapping>> Extents::floor(std::uint64_t file_block) const {
     const auto record = TRY(tree_.floor(file_block));
     if (record.empty()) return std::optional<Mapping>{};
-    return std::optional{mapping_of(record)};
+    const auto extent = mapping_of(record, region_blocks_);
+    if (!extent) return fail(Cause::media_corrupt, 0, inode_.ino);
+    return extent;
 }
 
 Expected<std::optional<Mapping>> Extents::last() const { return floor(UINT64_MAX); }
@@ -81,9 +89,14 @@ Expected<std::vector<Mapping>> Extents::map(std::uint64_t begin, std::uint64_t e
     const auto before = TRY(floor(begin));
     bool more = true;
     if (before && before->end() > begin) more = take(*before);
+    bool sound = true;
     if (more)
-        TRY(tree_.for_each(at == begin ? begin : at,
-                           [&](Record record) { return take(mapping_of(record)); }));
+        TRY(tree_.for_each(at, [&](Record record) {
+            const auto extent = mapping_of(record, region_blocks_);
+            sound = extent.has_value();
+            return sound && take(*extent);
+        }));
+    if (!sound) return fail(Cause::media_corrupt, 0, inode_.ino);
     if (at < end) pieces.push_back({.file_block = at, .blocks = end - at});
     return pieces;
 }
@@ -136,10 +149,10 @@ Expected<void> Extents::carve(const Mapping& extent, std::uint64_t begin, std::u
 
 Expected<void> Extents::mark_written(std::uint64_t begin, std::uint64_t end) {
     for (const Mapping& piece : TRY(map(begin, end))) {
-        if (piece.is_hole()) return fail(Cause::media_corrupt, 0, edited_->ino);
+        if (piece.is_hole()) return fail(Cause::media_corrupt, 0, inode_.ino);
         if (!piece.unwritten) continue;
         const auto extent = TRY(floor(piece.file_block));
-        if (!extent) return fail(Cause::media_corrupt, 0, edited_->ino);
+        if (!extent) return fail(Cause::media_corrupt, 0, inode_.ino);
         TRY(carve(*extent, piece.file_block, piece.end()));
         Mapping written = piece;
         written.unwritten = false;

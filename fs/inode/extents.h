@@ -32,9 +32,15 @@ struct Mapping {
 class Extents {
 public:
     Extents(const journal::Units& units, const media::Inode& inode)
-        : tree_{units, shape(), inode} {}
+        : tree_{units, shape(), inode},
+          inode_{inode},
+          region_blocks_{units.region().bytes() / kBlockBytes} {}
     Extents(space::Change& change, media::Inode& inode)
-        : tree_{change, shape(), inode}, change_{&change}, edited_{&inode} {}
+        : tree_{change, shape(), inode},
+          inode_{inode},
+          region_blocks_{change.units().region().bytes() / kBlockBytes},
+          change_{&change},
+          edited_{&inode} {}
 
     /// Pieces that cover [begin, end) exactly, holes included, in order.
     Expected<std::vector<Mapping>> map(std::uint64_t begin, std::uint64_t end) const;
@@ -58,6 +64,8 @@ private:
     Expected<void> carve(const Mapping& extent, std::uint64_t begin, std::uint64_t end);
 
     Tree tree_;
+    const media::Inode& inode_;
+    std::uint64_t region_blocks_;
     space::Change* change_ = nullptr;
     media::Inode* edited_ = nullptr;
 };

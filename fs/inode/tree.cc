@@ -346,6 +346,8 @@ Expected<void> Tree::erase(std::uint64_t key) {
         data = leaf.data() + sizeof(BlockHeader);
         used = &header_of(leaf).used_bytes;
     }
+    if (edited_->map_level == 0 && *used > kInlineBytes)
+        return fail(Cause::media_corrupt, 0, inode_.ino);
     const std::size_t at = TRY(position({data, *used}, offset, key));
     if (at == *used || key_of({data + at, *used - at}) != key)
         return fail(Cause::media_corrupt, offset, inode_.ino);

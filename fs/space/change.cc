@@ -103,6 +103,10 @@ Expected<void> Change::mark(std::uint64_t group, bool to_used, const std::vector
 
 Expected<void> Change::commit() {
     assert(!committed_);
+    for (const BlockRun run : freed_)
+        if (run.begin == 0 || run.begin >= allocator_.region_blocks() ||
+            run.count > allocator_.region_blocks() - run.begin)
+            return fail(Cause::media_corrupt, run.begin * kBlockBytes);
     std::set<std::uint64_t> groups;
     std::uint64_t free_added = 0;
     for (const BlockRun run : allocated_) {
