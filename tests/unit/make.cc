@@ -8,6 +8,7 @@
 #include <bit>
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
 
 #include "fs/check/check.h"
@@ -228,7 +229,7 @@ TEST_CASE("make: 64 GiB take well under a second", "[volume][unit]") {
     const auto start = std::chrono::steady_clock::now();
     REQUIRE(make_file_system(*region, options_for(7)));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    WARN("64 GiB made in " << elapsed.count() * 1000 << " ms");
+    std::printf("64 GiB made in %.1f ms\n", elapsed.count() * 1000);
 }
 
 TEST_CASE("make: whatever the region held before, the result is the same", "[volume][unit]") {
