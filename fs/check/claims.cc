@@ -2,6 +2,7 @@
 #include "fs/check/claims.h"
 
 #include <algorithm>
+#include <bit>
 #include <new>
 
 #include "fs/format/group.h"
@@ -41,7 +42,7 @@ std::string name_of(const Owner& owner) {
     return "something unknown";
 }
 
-Claims::Claims(std::uint64_t blocks) {
+Claims::Claims(std::uint64_t blocks) : allowance_(2 * blocks) {
     // Whole groups, so that a group's bits can be compared at once. Zeroed by calloc: pages of a
     // large region that are not touched take no memory.
     const std::uint64_t groups = (blocks + media::kGroupBlocks - 1) / media::kGroupBlocks;
@@ -51,6 +52,8 @@ Claims::Claims(std::uint64_t blocks) {
 }
 
 bool Claims::take(std::uint64_t begin, std::uint64_t count, Owner owner) {
+    if (count > allowance_) return false;
+    allowance_ -= count;
     const std::uint64_t end = begin + count;
     if (!watched_.empty()) note_watched(begin, end, owner);
     bool fresh = true;
@@ -62,8 +65,7 @@ bool Claims::take(std::uint64_t begin, std::uint64_t count, Owner owner) {
         std::uint64_t& word = words_[block / 64];
         if ((word & mask) != 0) [[unlikely]] {
             fresh = false;
-            for (std::uint64_t i = 0; i < length; ++i)
-                if ((word >> (bit + i) & 1) != 0) note_shared(block + i);
+            note_shared(block - bit, word & mask);
         }
         word |= mask;
         block += length;
@@ -71,12 +73,21 @@ bool Claims::take(std::uint64_t begin, std::uint64_t count, Owner owner) {
     return fresh;
 }
 
-void Claims::note_shared(std::uint64_t block) {
-    if (!shared_.empty() && shared_.back().end() == block) {
-        ++shared_.back().count;
-        return;
+// `bits` are those of the 64 blocks from `begin` on that are shared.
+void Claims::note_shared(std::uint64_t begin, std::uint64_t bits) {
+    while (bits != 0) {
+        const auto first = static_cast<unsigned>(std::countr_zero(bits));
+        const auto count = static_cast<unsigned>(std::countr_one(bits >> first));
+        const BlockRun run{begin + first, count};
+        if (!shared_.empty() && shared_.back().end() == run.begin)
+            shared_.back().count += run.count;
+        else if (shared_.size() < kSharedMax)
+            shared_.push_back(run);
+        else
+            return;
+        if (first + count == 64) return;
+        bits &= ~std::uint64_t{0} << (first + count);
     }
-    if (shared_.size() < kSharedMax) shared_.push_back({block, 1});
 }
 
 void Claims::watch(std::vector<BlockRun> runs) {

@@ -51,7 +51,8 @@ public:
     /// Throws bad_alloc.
     explicit Claims(std::uint64_t blocks);
 
-    /// Claims [begin, begin + count), inside the region. True if none of them was claimed before.
+    /// Claims [begin, begin + count), inside the region. True if none of them was claimed before
+    /// (and claims have not come to too much).
     bool take(std::uint64_t begin, std::uint64_t count, Owner owner);
 
     /// A bit a block, 1 where claimed; bits beyond the region's end are 0.
@@ -77,10 +78,11 @@ private:
     struct Free {
         void operator()(std::uint64_t* words) const { std::free(words); }
     };
-    void note_shared(std::uint64_t block);
+    void note_shared(std::uint64_t begin, std::uint64_t bits);
     void note_watched(std::uint64_t begin, std::uint64_t end, const Owner& owner);
 
     std::unique_ptr<std::uint64_t[], Free> words_;
+    std::uint64_t allowance_;  // blocks that may still be claimed, with those claimed twice
     std::vector<BlockRun> shared_;
     std::vector<Watched> watched_;
 };

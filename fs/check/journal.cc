@@ -108,19 +108,25 @@ bool Journal::may_write(std::uint64_t offset, std::uint64_t bytes) const {
            within + bytes <= media::kLaneStateOffset + sizeof(media::LaneState);
 }
 
-// What one checksum covers in `block`. File data has no unit: then the smallest.
-std::uint64_t Journal::unit_bytes_at(std::uint64_t block) const {
+// What one checksum covers in a block. File data has no unit: then the smallest.
+std::uint64_t Journal::unit_bytes_at(std::uint64_t block, BlockUnit& known) const {
+    if (known.bytes != 0 && known.block == block) return known.bytes;
     const media::Superblock& super = image_.superblock();
     const std::uint64_t offset = block * kBlockBytes;
     const std::uint64_t lanes_end =
         super.lanes_offset + std::uint64_t{super.lane_count} * super.lane_bytes;
-    if (offset >= super.lanes_offset && offset < lanes_end) return sizeof(media::LaneState);
-    if (offset == super.finished_offset) return sizeof(media::FinishedRequest);
-    media::le32 magic = 0;
-    if (!image_.read_into(offset, magic)) return kBlockBytes;
-    if (magic == media::kBlockMagic) return kBlockBytes;
-    if (magic == media::kChunkMagic) return media::kSlotBytes;
-    return sizeof(media::FinishedRequest);
+    known = {block, kBlockBytes};
+    if (offset >= super.lanes_offset && offset < lanes_end) {
+        known.bytes = sizeof(media::LaneState);
+    } else if (offset == super.finished_offset) {
+        known.bytes = sizeof(media::FinishedRequest);
+    } else if (media::le32 magic = 0; image_.read_into(offset, magic)) {
+        if (magic == media::kChunkMagic)
+            known.bytes = media::kSlotBytes;
+        else if (magic != media::kBlockMagic)
+            known.bytes = sizeof(media::FinishedRequest);
+    }
+    return known.bytes;
 }
 
 void Journal::report_overlaps() {
@@ -139,16 +145,18 @@ void Journal::report_overlaps() {
         for (const Record& record : logs_[i].records)
             touches.push_back({record.offset, record.offset + record.bytes.size(), logs_[i].lane});
     }
-    // Outwards to whole units. A record's first and last byte decide: what is between is whole
-    // blocks.
-    for (Touch& touch : touches) {
-        const std::uint64_t first = unit_bytes_at(touch.begin / kBlockBytes);
-        const std::uint64_t last = unit_bytes_at((touch.end - 1) / kBlockBytes);
-        touch.begin = touch.begin / first * first;
-        touch.end = (touch.end - 1) / last * last + last;
-    }
     std::sort(touches.begin(), touches.end(),
               [](const Touch& a, const Touch& b) { return a.begin < b.begin; });
+    // Outwards to whole units. A record's first and last byte decide: what is between is whole
+    // blocks. Many records touch one block, which is looked at once; the order stays.
+    BlockUnit first;
+    BlockUnit last;
+    for (Touch& touch : touches) {
+        const std::uint64_t first_unit = unit_bytes_at(touch.begin / kBlockBytes, first);
+        const std::uint64_t last_unit = unit_bytes_at((touch.end - 1) / kBlockBytes, last);
+        touch.begin = touch.begin / first_unit * first_unit;
+        touch.end = (touch.end - 1) / last_unit * last_unit + last_unit;
+    }
     // The furthest end so far of each of two different lanes is enough to meet every overlap.
     Touch furthest{0, 0, 0};
     Touch other{0, 0, 0};

@@ -34,12 +34,17 @@ private:
         std::vector<std::byte> bytes;
         std::vector<Record> records;
     };
+    // The size of the units in the block that was looked at last; 0: none was.
+    struct BlockUnit {
+        std::uint64_t block = 0;
+        std::uint64_t bytes = 0;
+    };
 
     void read_lane(std::uint32_t lane);
     bool parse(Log& log, std::uint64_t lane_offset);
     bool may_write(std::uint64_t offset, std::uint64_t bytes) const;
     void report_overlaps();
-    std::uint64_t unit_bytes_at(std::uint64_t block) const;
+    std::uint64_t unit_bytes_at(std::uint64_t block, BlockUnit& known) const;
 
     Image& image_;
     std::uint64_t sealed_ = 0;

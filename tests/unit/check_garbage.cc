@@ -132,6 +132,27 @@ TEST_CASE("check: random changes to one of everything are survived", "[check][co
     CHECK(unclean > kRounds / 2);
 }
 
+// A hundred files of the whole region each: what they claim is refused where it comes to too much.
+TEST_CASE("check: files that claim far more than the region has are survived",
+          "[check][corruption]") {
+    HandImage image({});
+    std::vector<std::uint64_t> files;
+    for (int i = 0; i < 100; ++i) {
+        files.push_back(image.add(1, std::to_string(i), media::le32{0100644}));
+        image.extend(files.back(), 0, 1);
+    }
+    image.write();
+    for (const std::uint64_t file : files)
+        image.change<media::Inode>(image.inode_at(file), [](media::Inode& inode) {
+            const media::Extent all{0, 1, 1023, media::kSegmentRegion, 0};
+            std::memcpy(inode.inline_map, &all, sizeof all);
+            inode.blocks = 1023;
+        });
+    const auto report = check(image.region());
+    REQUIRE(report);
+    CHECK(report->has(FindingKind::block_shared));
+}
+
 TEST_CASE("check: any single byte of a metadata block that changes is found",
           "[check][corruption]") {
     Random random(seed_of_test("check byte flips", 4));
