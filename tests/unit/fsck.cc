@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// fsck.pinfs as a user and fsck(8) have it: exit codes, words, and that nothing is ever written.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "tests/support/kernel_mount.h"
+#include "tests/support/sample_image.h"
+#include "tests/support/temporary.h"
+
+namespace {
+
+using namespace pinfs;
+using namespace pinfs::test;
+
+std::string bytes_of(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+bool contains(const std::string& text, const std::string& words) {
+    return text.find(words) != std::string::npos;
+}
+
+// A file with one of everything in it.
+class RegionFile {
+public:
+    RegionFile() { save(); }
+    void save() {
+        std::ofstream file(path, std::ios::binary);
+        const auto memory = sample.image.memory();
+        file.write(reinterpret_cast<const char*>(memory.data()),
+                   static_cast<std::streamsize>(memory.size()));
+        REQUIRE(file.good());
+    }
+    void damage() {
+        sample.image.change<media::Inode>(sample.image.inode_at(sample.linked),
+                                          [](media::Inode& inode) { inode.nlink = 9; });
+        save();
+    }
+
+    TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    Sample sample;
+};
+
+TEST_CASE("fsck.pinfs: a clean region is one line and exit code 0", "[cmd][unit]") {
+    RegionFile region;
+    const std::string summary = region.path + ": clean, 167 files, ";
+    for (const char* option : {"-n", "-a", "-p"}) {
+        CAPTURE(option);
+        const Ran ran = run({"fsck.pinfs", option, region.path});
+        CHECK(ran.status == 0);
+        CHECK(ran.out.starts_with(summary));
+        CHECK(ran.out.ends_with("/1024 blocks\n"));
+        CHECK(ran.err.empty());
+    }
+    const Ran ran = run({"fsck.pinfs", region.path});
+    CHECK(ran.status == 0);
+    CHECK(ran.out.starts_with(summary));
+    CHECK(ran.err == "fsck.pinfs: this version repairs nothing; checking as with -n\n");
+}
+
+TEST_CASE("fsck.pinfs: a log that waits for the next mount is said and is no problem",
+          "[cmd][unit]") {
+    RegionFile region;
+    HandImage& image = region.sample.image;
+    const auto slot = image.memory().subspan(image.inode_at(1), media::kSlotBytes);
+    image.seal_log(1, 7, {{image.inode_at(1), {slot.begin(), slot.end()}}});
+    region.save();
+    const Ran ran = run({"fsck.pinfs", "-n", region.path});
+    CHECK(ran.status == 0);
+    CHECK(ran.out.starts_with(region.path + ": the next mount replays 1 journal log\n"));
+    CHECK_FALSE(contains(run({"fsck.pinfs", "-a", region.path}).out, "journal"));
+}
+
+TEST_CASE("fsck.pinfs: each problem is a line with its place, and exit code 4; nothing is written",
+          "[cmd][unit]") {
+    RegionFile region;
+    region.damage();
+    const std::string before = bytes_of(region.path);
+    const std::string line = "inode " + std::to_string(region.sample.linked) + ", region offset " +
+                             std::to_string(region.sample.image.inode_at(region.sample.linked)) +
+                             ": the link count is 9, but 2 entries name it\n";
+    const Ran ran = run({"fsck.pinfs", "-n", region.path});
+    CHECK(ran.status == 4);
+    CHECK(ran.out.starts_with(line + region.path + ": 1 problem found, nothing was changed, "));
+    const Ran quiet = run({"fsck.pinfs", "-a", region.path});
+    CHECK(quiet.status == 4);
+    CHECK(quiet.out == region.path + ": 1 problem found; run fsck.pinfs -n to see them\n");
+    CHECK(run({"fsck.pinfs", region.path}).status == 4);
+    CHECK(bytes_of(region.path) == before);
+}
+
+TEST_CASE("fsck.pinfs: what cannot be judged is one sentence and exit code 8", "[cmd][unit]") {
+    TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    std::string words;
+    SECTION("nothing there") { words = "No such file or directory"; }
+    SECTION("a directory") { REQUIRE(mkdir(path.c_str(), 0700) == 0); }
+    SECTION("a file without a file system") {
+        std::ofstream(path) << std::string(1 << 20, 'x');
+        words = "no pinfs superblock";
+    }
+    SECTION("an empty file") { std::ofstream(path).flush(); }
+    SECTION("a file that was cut short") {
+        RegionFile region;
+        REQUIRE(rename(region.path.c_str(), path.c_str()) == 0);
+        REQUIRE(truncate(path.c_str(), 2 << 20) == 0);
+        words = "shorter than its superblock says";
+    }
+    const Ran ran = run({"fsck.pinfs", "-n", path});
+    CHECK(ran.status == 8);
+    CHECK(ran.out.empty());
+    CHECK(ran.err.starts_with("fsck.pinfs: " + path + ": "));
+    CHECK(contains(ran.err, words));
+    CHECK(ran.err.find('\n') == ran.err.size() - 1);
+}
+
+TEST_CASE("fsck.pinfs: a region in use is left alone, one that others only read is not",
+          "[cmd][unit]") {
+    RegionFile region;
+    const int fd = open(region.path.c_str(), O_RDWR | O_CLOEXEC);
+    REQUIRE(fd >= 0);
+    REQUIRE(flock(fd, LOCK_SH) == 0);
+    CHECK(run({"fsck.pinfs", "-n", region.path}).status == 0);
+    REQUIRE(flock(fd, LOCK_EX) == 0);
+    const Ran ran = run({"fsck.pinfs", "-n", region.path});
+    CHECK(ran.status == 8);
+    CHECK(ran.out.empty());
+    CHECK(contains(ran.err, "the region is in use"));
+    close(fd);
+}
+
+TEST_CASE("fsck.pinfs: wrong usage is exit code 16", "[cmd][unit]") {
+    CHECK(run({"fsck.pinfs"}).status == 16);
+    CHECK(run({"fsck.pinfs", "-n"}).status == 16);
+    CHECK(run({"fsck.pinfs", "-n", "a", "b"}).status == 16);
+    const Ran ran = run({"fsck.pinfs", "--unheard-of", "a"});
+    CHECK(ran.status == 16);
+    CHECK(contains(ran.err, "--unheard-of"));
+    CHECK(run({"fsck.pinfs", "--help"}).status == 0);
+    CHECK(contains(run({"fsck.pinfs", "-V"}).out, "fsck.pinfs 0."));
+}
+
+}  // namespace
