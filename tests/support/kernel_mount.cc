@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/kernel_mount.h"
+
+#define CATCH_CONFIG_EXTERNAL_INTERFACES  // listeners
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "fs/fuse/mount_table.h"
+#include "fs/pmem/region.h"
+
+namespace pinfs::test {
+namespace {
+
+// --- What is left when a program ends in the middle
+// -----------------------------------------------
+
+// Written by the test's thread, read by a signal handler: fixed memory, no locks.
+struct Leftover {
+    std::atomic<bool> used{false};
+    char mountpoint[256];
+    char region[256];
+    char directory[256];
+};
+std::array<Leftover, 16> leftovers;
+
+void clean_up_and_end(int signal) {
+    for (Leftover& leftover : leftovers) {
+        if (!leftover.used.load()) continue;
+        umount2(leftover.mountpoint, MNT_DETACH);
+        unlink(leftover.region);  // its memory is free when the daemon has ended
+        rmdir(leftover.mountpoint);
+        rmdir(leftover.directory);
+    }
+    constexpr char kText[] = "ended by a signal or too slow; mounts were taken away\n";
+    if (write(STDERR_FILENO, kText, sizeof(kText) - 1) < 0) _exit(1);
+    _exit(128 + signal);
+}
+
+void keep(const std::string& mountpoint, const std::string& region, const std::string& directory) {
+    for (Leftover& leftover : leftovers) {
+        if (leftover.used.load()) continue;
+        const auto copy = [](char(&to)[256], const std::string& from) {
+            std::snprintf(to, sizeof(to), "%s", from.c_str());
+        };
+        copy(leftover.mountpoint, mountpoint);
+        copy(leftover.region, region);
+        copy(leftover.directory, directory);
+        leftover.used = true;
+        return;
+    }
+}
+
+void let_go(const std::string& mountpoint) {
+    for (Leftover& leftover : leftovers)
+        if (leftover.used.load() && mountpoint == leftover.mountpoint) leftover.used = false;
+}
+
+/// Seconds until a program ends itself, before meson would end it without cleaning up.
+unsigned alarm_seconds() {
+    const char* wanted = std::getenv("PINFS_TEST_ALARM");
+    return wanted != nullptr ? static_cast<unsigned>(std::atoi(wanted)) : 170;
+}
+
+/// Ends the program with 77 where FUSE is unusable.
+struct Environment : Catch::TestEventListenerBase {
+    using TestEventListenerBase::TestEventListenerBase;
+
+    void testRunStarting(const Catch::TestRunInfo&) override {
+        std::string why;
+        if (geteuid() != 0) why = "mount tests run as root";
+        const int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+        if (device < 0) why = std::string{"/dev/fuse cannot be opened: "} + strerror(errno);
+        if (device >= 0) close(device);
+        if (!why.empty()) {
+            std::fprintf(stderr, "skipped: %s\n", why.c_str());
+            _exit(77);
+        }
+        for (const int signal : {SIGALRM, SIGTERM, SIGINT, SIGHUP})
+            std::signal(signal, clean_up_and_end);
+        alarm(alarm_seconds());
+    }
+};
+
+std::string program_path(const std::string& name) {
+    if (name.find('/') != std::string::npos) return name;
+    const std::string ours = std::string{PINFS_COMMAND_DIR} + "/" + name;
+    return access(ours.c_str(), X_OK) == 0 ? ours : name;
+}
+
+std::string all_of(int descriptor) {
+    std::string text;
+    std::array<char, 4096> piece{};
+    lseek(descriptor, 0, SEEK_SET);
+    for (ssize_t count = 0; (count = read(descriptor, piece.data(), piece.size())) > 0;)
+        text.append(piece.data(), static_cast<std::size_t>(count));
+    return text;
+}
+
+[[noreturn]] void become(const std::vector<std::string>& words, int out, int err, uid_t uid) {
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    for (const int signal : {SIGALRM, SIGTERM, SIGINT, SIGHUP}) std::signal(signal, SIG_DFL);
+    if (uid != 0 && (setgroups(0, nullptr) != 0 || setgid(uid) != 0 || setuid(uid) != 0))
+        _exit(126);
+    std::vector<std::string> copy = words;
+    copy[0] = program_path(copy[0]);
+    std::vector<char*> arguments;
+    for (std::string& word : copy) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    execvp(arguments[0], arguments.data());
+    _exit(127);
+}
+
+int status_of(pid_t child) {
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/// A daemon in the background is not our child: it has ended when its lock is free.
+void wait_until_free(const std::string& region) {
+    while (!pmem::Region::lock_holders(region).empty())
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+}
+
+bool answers(const std::string& root) {
+    const auto entry = fuse::mount_at(root);
+    struct stat st {};
+    return entry && entry->type == "fuse.pinfs" && stat(root.c_str(), &st) == 0;
+}
+
+}  // namespace
+
+Ran run(const std::vector<std::string>& words, uid_t uid) {
+    const int out = memfd_create("out", MFD_CLOEXEC);
+    const int err = memfd_create("err", MFD_CLOEXEC);
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) become(words, out, err, uid);
+    Ran ran;
+    ran.status = status_of(child);
+    ran.out = all_of(out);
+    ran.err = all_of(err);
+    close(out);
+    close(err);
+    return ran;
+}
+
+KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs_options) {
+    REQUIRE(mkdir(root().c_str(), 0755) == 0);
+    chmod(directory_.path().c_str(), 0755);  // other users walk through it
+    keep(root(), region(), directory_.path());
+    std::vector<std::string> words{"mkfs.pinfs", "--size", std::to_string(mib) + "M"};
+    words.insert(words.end(), mkfs_options.begin(), mkfs_options.end());
+    words.push_back(region());
+    const Ran made = run(words);
+    CAPTURE(made.err);
+    REQUIRE(made.status == 0);
+}
+
+KernelMount::~KernelMount() {
+    if (const pid_t pid = daemon(); pid != 0) {
+        kill(pid, SIGKILL);
+        if (foreground_ != 0)
+            status_of(foreground_);
+        else
+            wait_until_free(region());
+    }
+    while (umount2(root().c_str(), MNT_DETACH) == 0) {
+    }
+    let_go(root());
+}
+
+Ran KernelMount::try_mount(const std::string& options, uid_t uid) {
+    std::vector<std::string> words{"pinfs", "mount", region(), root()};
+    if (!options.empty()) words.insert(words.end(), {"-o", options});
+    return run(words, uid);
+}
+
+void KernelMount::mount(const std::string& options) {
+    const Ran ran = try_mount(options);
+    CAPTURE(ran.out, ran.err);
+    REQUIRE(ran.status == 0);
+    REQUIRE((ran.out + ran.err).empty());
+    REQUIRE(is_mounted());
+}
+
+void KernelMount::unmount() {
+    const Ran ran = run({"pinfs", "umount", root()});
+    CAPTURE(ran.out, ran.err);
+    REQUIRE(ran.status == 0);
+    REQUIRE(!is_mounted());
+}
+
+void KernelMount::remount(const std::string& options) {
+    unmount();
+    mount(options);
+}
+
+void KernelMount::mount_in_foreground(const std::string& options) {
+    const int file = open(outside("log").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    REQUIRE(file >= 0);
+    std::vector<std::string> words{"pinfs", "mount", "-f", region(), root()};
+    if (!options.empty()) words.insert(words.end(), {"-o", options});
+    foreground_ = fork();
+    REQUIRE(foreground_ >= 0);
+    if (foreground_ == 0) become(words, file, file, 0);
+    close(file);
+    while (!answers(root())) {
+        const bool lives = waitpid(foreground_, nullptr, WNOHANG) == 0;
+        if (!lives) foreground_ = 0;
+        CAPTURE(log());
+        REQUIRE(lives);
+        std::this_thread::sleep_for(std::chrono::milliseconds{2});
+    }
+}
+
+std::string KernelMount::log() const { return contents(outside("log")); }
+
+int KernelMount::wait_for_daemon() {
+    const int status = status_of(foreground_);
+    foreground_ = 0;
+    return status;
+}
+
+pid_t KernelMount::daemon() const {
+    if (foreground_ != 0) return foreground_;
+    const std::string holders = pmem::Region::lock_holders(region());
+    int pid = 0;
+    return std::sscanf(holders.c_str(), "process %d", &pid) == 1 ? pid : 0;
+}
+
+void KernelMount::kill_daemon() {
+    const pid_t pid = daemon();
+    REQUIRE(pid != 0);
+    REQUIRE(kill(pid, SIGKILL) == 0);
+    if (foreground_ != 0)
+        wait_for_daemon();
+    else
+        wait_until_free(region());
+    REQUIRE(umount2(root().c_str(), MNT_DETACH) == 0);
+}
+
+bool KernelMount::is_mounted() const { return fuse::mount_at(root()).has_value(); }
+
+void KernelMount::check() const {
+    const Ran ran = run({"fsck.pinfs", "-n", region()});
+    CAPTURE(ran.out, ran.err);
+    REQUIRE(ran.status == 0);
+}
+
+std::string contents(const std::string& path) {
+    CAPTURE(path);
+    std::ifstream file{path, std::ios::binary};
+    REQUIRE(file.good());
+    std::ostringstream text;
+    text << file.rdbuf();
+    REQUIRE(!file.bad());
+    return text.str();
+}
+
+void write_file(const std::string& path, const std::string& text) {
+    CAPTURE(path);
+    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    REQUIRE(file >= 0);
+    std::size_t done = 0;
+    while (done < text.size()) {
+        const ssize_t count = write(file, text.data() + done, text.size() - done);
+        CAPTURE(done, errno);
+        REQUIRE(count > 0);
+        done += static_cast<std::size_t>(count);
+    }
+    REQUIRE(close(file) == 0);
+}
+
+std::string noise(std::uint64_t seed, std::size_t bytes) {
+    std::mt19937_64 random{seed};
+    std::string text(bytes, '\0');
+    for (std::size_t at = 0; at < bytes; at += sizeof(std::uint64_t)) {
+        const std::uint64_t word = random();
+        std::memcpy(text.data() + at, &word, std::min(sizeof(word), bytes - at));
+    }
+    return text;
+}
+
+int errno_if(long result) { return result < 0 ? errno : 0; }
+
+CATCH_REGISTER_LISTENER(Environment)
+
+}  // namespace pinfs::test
