@@ -181,4 +181,40 @@ TEST_CASE("check: any single byte of a metadata block that changes is found",
     CHECK(check(image.region())->clean());
 }
 
+// Fails one load.
+class OneBadLoad final : public pmem::Observer {
+public:
+    explicit OneBadLoad(std::uint64_t bad) : bad_(bad) {}
+    bool before_load(std::uint64_t, std::uint64_t) override { return loads_++ != bad_; }
+    bool before_store(std::uint64_t, std::uint64_t) override { return false; }
+    void stored(std::uint64_t, std::uint64_t) override {}
+    void flushed(std::uint64_t, std::uint64_t, const std::source_location&) override {}
+    void fenced(const std::source_location&) override {}
+    [[nodiscard]] bool met() const { return loads_ > bad_; }
+
+private:
+    std::uint64_t bad_;
+    std::uint64_t loads_ = 0;
+};
+
+TEST_CASE("check: a media error at any load is a finding, and the rest is judged",
+          "[check][corruption]") {
+    Sample sample;
+    const auto slot = sample.image.memory().subspan(sample.image.inode_at(1), media::kSlotBytes);
+    sample.image.seal_log(1, 7, {{sample.image.inode_at(1), {slot.begin(), slot.end()}}});
+    for (std::uint64_t bad = 0;; ++bad) {
+        CAPTURE(bad);
+        OneBadLoad observer(bad);
+        pmem::Region region(sample.image.memory(), pmem::Capabilities{}, &observer);
+        const auto report = check(region);
+        REQUIRE(report);
+        if (!observer.met()) {
+            CHECK(report->clean());
+            CHECK(bad > 50);
+            break;
+        }
+        CHECK(report->has(FindingKind::unreadable));
+    }
+}
+
 }  // namespace
