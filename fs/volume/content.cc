@@ -210,6 +210,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
                                                               bool append, bool kill_privileges) {
     std::uint64_t size = 0;
     bool has_privileges = false;
+    bool cutting = false;
     {
         const Shared lock{state.mutex};
         const auto inode = TRY(read_inode(state));
@@ -217,9 +218,9 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
             return fail(S_ISDIR(inode.mode) ? Cause::is_a_directory : Cause::invalid_argument);
         size = inode.size;
         has_privileges = kill_privileges && (inode.mode & (S_ISUID | S_ISGID)) != 0;
-        if ((inode.flags & media::kInodeCutting) != 0) size = kToTheEnd;
+        cutting = (inode.flags & media::kInodeCutting) != 0;
     }
-    if (size == kToTheEnd) {
+    if (cutting) {
         TRY(finish_old_cut(state));
         return std::optional<std::size_t>{};
     }

@@ -35,6 +35,16 @@ std::string first_line(const char* path) {
     return line;
 }
 
+/// What later code relies on without looking again.
+Expected<void> check_inode(const media::Inode& inode, Ino ino, std::uint64_t offset) {
+    if (inode.ino != ino.value) return fail(Cause::bad_magic, offset, ino.value);
+    if (inode.size > kFileBytesMax || inode.map_level > media::kTreeLevelsMax ||
+        inode.map_bytes > media::kInlineBytes || inode.cut_begin > inode::kFileBlocksMax ||
+        inode.attributes_bytes > media::kAttributesBytesMax)
+        return fail(Cause::media_corrupt, offset, ino.value);
+    return {};
+}
+
 }  // namespace
 
 Time now() {
@@ -160,7 +170,7 @@ Expected<media::Inode> Volume::Core::read_inode(InodeState& state) {
     const std::uint64_t offset = TRY(locate(state));
     media::Inode inode;
     TRY(units_.read(offset, media::kInodeMagic, std::as_writable_bytes(std::span{&inode, 1})));
-    if (inode.ino != state.ino.value) return fail(Cause::bad_magic, offset, state.ino.value);
+    TRY(check_inode(inode, state.ino, offset));
     return inode;
 }
 
@@ -176,7 +186,7 @@ Expected<media::Inode*> Volume::Core::edit_inode(Change& change, InodeState& sta
     const auto bytes =
         TRY(change.transaction().edit(offset, media::kInodeMagic, sizeof(media::Inode)));
     auto* inode = reinterpret_cast<media::Inode*>(bytes.data());
-    if (inode->ino != state.ino.value) return fail(Cause::bad_magic, offset, state.ino.value);
+    TRY(check_inode(*inode, state.ino, offset));
     if (std::int64_t lazy = state.lazy_time_ns.load(); lazy != 0) {
         touch(*inode, {lazy / 1'000'000'000, static_cast<std::uint32_t>(lazy % 1'000'000'000)});
         change.after_commit(

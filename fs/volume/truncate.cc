@@ -45,15 +45,16 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
     if (size_bytes > kFileBytesMax) return fail(Cause::file_too_large);
     for (;;) {
         std::uint64_t old_size = 0;
+        bool cutting = false;
         {
             const Shared lock{state.mutex};
             const auto inode = TRY(read_inode(state));
             if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
             if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
             old_size = inode.size;
-            if ((inode.flags & media::kInodeCutting) != 0) old_size = kToTheEnd;
+            cutting = (inode.flags & media::kInodeCutting) != 0;
         }
-        if (old_size == kToTheEnd) {
+        if (cutting) {
             TRY(finish_old_cut(state));
             continue;
         }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A mounted file system: the one interface that the kernel edge, the tools and the tests use. Every
-// call is atomic and durable when it returns (SPEC 6.1; exceptions are said at the function), and on
-// error nothing changed. No call waits for a client. Thread-safe.
+// call is atomic and durable when it returns (SPEC 6.1; exceptions are said at the function), and
+// on error nothing changed. No call waits for a client. Thread-safe.
 //
-// Inodes are named by number. A call that returns an Entry counts one reference of the caller to that
-// inode, as FUSE lookups count; `forget` takes them back. An inode that is unlinked lives, readable
-// and writable, until it is neither open nor referenced.
+// Inodes are named by number. A call that returns an Entry counts one reference of the caller to
+// that inode, as FUSE lookups count; `forget` takes them back. An inode that is unlinked lives,
+// readable and writable, until it is neither open nor referenced.
 //
-// Permissions are the kernel's to check (default_permissions); a Caller gives ownership to what it makes.
+// Permissions are the kernel's to check (default_permissions); a Caller gives ownership to what it
+// makes.
 #pragma once
 
 #include <array>
@@ -45,7 +46,7 @@ struct Attributes {
     std::uint32_t gid = 0;
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;
-    std::uint32_t flags = 0;    ///< media::kInode*
+    std::uint32_t flags = 0;  ///< media::kInode*
     std::uint32_t project = 0;
     Time atime, mtime, ctime, btime;
 };
@@ -69,9 +70,9 @@ struct AttributeChange {
     std::optional<Time> atime;
     std::optional<Time> mtime;
     std::optional<Time> ctime;
-    std::optional<std::uint32_t> flags;    ///< all of media::kInode* that a user may set
+    std::optional<std::uint32_t> flags;  ///< all of media::kInode* that a user may set
     std::optional<std::uint32_t> project;
-    bool kill_privileges = false;          ///< clear setuid, and setgid with group execute
+    bool kill_privileges = false;  ///< clear setuid, and setgid with group execute
 };
 
 /// A new inode. `mode` carries the type: S_IFREG, S_IFDIR, S_IFLNK (with `target`), S_IFIFO, ...
@@ -79,7 +80,7 @@ struct NewInode {
     std::uint32_t mode = 0;
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;
-    std::string_view target;
+    std::string_view target = {};
 };
 
 enum class DaxMode : std::uint8_t { inode, always, never };  ///< SPEC 1.2
@@ -87,12 +88,12 @@ enum class DaxMode : std::uint8_t { inode, always, never };  ///< SPEC 1.2
 struct MountOptions {
     bool read_only = false;
     DaxMode dax = DaxMode::inode;
-    std::string machine_id;        ///< 32 hex digits; empty: read /etc/machine-id
-    bool background = true;        ///< own threads for orphans and times; tests run them by hand
+    std::string machine_id;  ///< 32 hex digits; empty: read /etc/machine-id
+    bool background = true;  ///< own threads for orphans and times; tests run them by hand
 };
 
 struct Statistics {
-    std::uint64_t blocks = 0;            ///< of the region
+    std::uint64_t blocks = 0;  ///< of the region
     std::uint64_t blocks_free = 0;
     std::uint64_t blocks_available = 0;  ///< without the reserve
     std::uint64_t inodes = 0;            ///< in use
@@ -103,7 +104,7 @@ struct Statistics {
 struct MountReport {
     bool was_clean = true;
     std::uint64_t lanes_replayed = 0;
-    std::uint64_t bytes_read = 0;     ///< of media, until mount returned
+    std::uint64_t bytes_read = 0;  ///< of media, until mount returned
 };
 
 struct ExtentInfo {
@@ -114,7 +115,7 @@ struct ExtentInfo {
 };
 
 struct DirectoryItem {
-    std::string_view name;     ///< valid during the call
+    std::string_view name;  ///< valid during the call
     Ino ino;
     std::uint32_t mode = 0;    ///< type bits only
     std::uint64_t cookie = 0;  ///< where to go on after this item
@@ -126,8 +127,10 @@ enum RenameFlags : std::uint32_t { kRenameNoReplace = 1, kRenameExchange = 2, kR
 class Volume {
 public:
     /// Replays the journal and mounts; unlinked inodes and cuts left by a crash are finished in the
-    /// background. Errors: no_superblock, feature_unknown, region_truncated, bad_checksum and the like.
-    static Expected<std::unique_ptr<Volume>> mount(pmem::Region& region, const MountOptions& options);
+    /// background. Errors: no_superblock, feature_unknown, region_truncated, bad_checksum and the
+    /// like.
+    static Expected<std::unique_ptr<Volume>> mount(pmem::Region& region,
+                                                   const MountOptions& options);
     /// Stops the background work; does not mark the region clean (as a crash would) unless
     /// `unmount` succeeded before.
     ~Volume();
@@ -146,36 +149,40 @@ public:
     Expected<Entry> link(Ino ino, Ino parent, std::string_view name);
     Expected<void> unlink(Ino parent, std::string_view name);
     Expected<void> remove_directory(Ino parent, std::string_view name);
-    Expected<void> rename(Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
-                          std::uint32_t flags);
+    Expected<void> rename(Ino parent, std::string_view name, Ino new_parent,
+                          std::string_view new_name, std::uint32_t flags);
     Expected<std::string> read_link(Ino ino);
-    /// Items in cookie order after `cookie` (0: from the start, `.` and `..` first with cookies 1 and
-    /// 2). `sink` returns false to stop; it is called under the directory's lock and must not call the
-    /// volume. An entry that stays is seen exactly once, whatever comes and goes meanwhile.
+    /// Items in cookie order after `cookie` (0: from the start, `.` and `..` first with cookies 1
+    /// and 2). `sink` returns false to stop; it is called under the directory's lock and must not
+    /// call the volume. An entry that stays is seen exactly once, whatever comes and goes
+    /// meanwhile.
     Expected<void> read_directory(Ino ino, std::uint64_t cookie,
                                   const std::function<bool(const DirectoryItem&)>& sink);
 
     // Attributes
     Expected<Attributes> attributes(Ino ino);
     Expected<Attributes> change_attributes(Ino ino, const AttributeChange& change);
-    Expected<std::vector<std::byte>> attribute(Ino ino, std::string_view name);  ///< an xattr's value
+    Expected<std::vector<std::byte>> attribute(Ino ino,
+                                               std::string_view name);  ///< an xattr's value
     Expected<std::vector<std::string>> attribute_names(Ino ino);
     Expected<void> set_attribute(Ino ino, std::string_view name, std::span<const std::byte> value,
                                  SetAttribute how);
     Expected<void> remove_attribute(Ino ino, std::string_view name);
 
     // Content
-    /// Counts an open; true if DAX mode is in force for it (SPEC 1.2): the mode changes only while the
-    /// file is open nowhere.
+    /// Counts an open; true if DAX mode is in force for it (SPEC 1.2): the mode changes only while
+    /// the file is open nowhere.
     Expected<bool> open(Ino ino);
     /// Ends one open; the last one gives back preallocated blocks.
     void release(Ino ino);
-    /// Bytes read: fewer than asked at the end of the file. Holes and unwritten blocks read as zeros.
+    /// Bytes read: fewer than asked at the end of the file. Holes and unwritten blocks read as
+    /// zeros.
     Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
     /// All bytes or an error. Durable when it returns; the times of an overwrite in place at sync,
     /// release, or within 5 s (SPEC 6.1, 6.2). With `append` the offset is the end of the file.
-    Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes, std::span<const std::byte> bytes,
-                                bool append = false, bool kill_privileges = false);
+    Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
+                                std::span<const std::byte> bytes, bool append = false,
+                                bool kill_privileges = false);
     /// Makes the file's times durable (its data and other metadata are).
     Expected<void> sync(Ino ino);
     /// Extents that meet [offset, offset + length), in order.
@@ -195,18 +202,18 @@ private:
 struct MakeOptions {
     std::array<std::uint8_t, 16> uuid{};
     std::string label;
-    bool dax = true;                                     ///< the root directory's DAX flag
+    bool dax = true;  ///< the root directory's DAX flag
     std::uint32_t root_uid = 0;
     std::uint32_t root_gid = 0;
     std::uint64_t name_hash_seed = 0;
-    unsigned name_hash_bits = 54;                        ///< fewer only in tests
+    unsigned name_hash_bits = 54;  ///< fewer only in tests
     std::uint64_t map_unit_bytes = kBlockBytes;
     Time now;
 };
 
-/// Writes a new, empty, clean file system over the whole region (rounded down to blocks). The old superblocks are
-/// wiped first and the new ones written last, so that an interrupted mkfs leaves nothing mountable.
-/// Errors: region_too_small, invalid_argument, media_error.
+/// Writes a new, empty, clean file system over the whole region (rounded down to blocks). The old
+/// superblocks are wiped first and the new ones written last, so that an interrupted mkfs leaves
+/// nothing mountable. Errors: region_too_small, invalid_argument, media_error.
 Expected<void> make_file_system(pmem::Region& region, const MakeOptions& options);
 
 }  // namespace pinfs
