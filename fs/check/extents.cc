@@ -136,7 +136,8 @@ Owned walk_extents(Walk& walk, const Subject& subject) {
     Extents extents(walk, subject);
     TreeWalk tree(walk, subject, media::BlockKind::extent_tree, extents);
     const Owned nodes = tree.run();
-    if (S_ISLNK(subject.inode.mode) && nodes.complete && subject.inode.size != 0)
+    // Of an orphan the blocks may be freed already.
+    if (S_ISLNK(subject.inode.mode) && nodes.complete && subject.inode.nlink != 0)
         judge_long_target(walk, subject, extents.first());
     return {nodes.blocks + extents.data_blocks(), nodes.complete && extents.complete()};
 }

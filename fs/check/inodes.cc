@@ -46,9 +46,8 @@ void judge_fields(Walk& walk, const Subject& subject) {
     if (!is_type(inode.mode) || inode.mode >> 16 != 0)
         findings.add(FindingKind::inode_mode, subject.offset, inode.ino, "the mode cannot be 0%o",
                      inode.mode);
-    const bool may_be_cut = S_ISREG(inode.mode) || S_ISLNK(inode.mode);
     const bool cut = (inode.flags & media::kInodeCutting) != 0;
-    if ((inode.flags & ~media::kInodeFlagsKnown) != 0 || (cut && !may_be_cut))
+    if ((inode.flags & ~media::kInodeFlagsKnown) != 0 || (cut && !S_ISREG(inode.mode)))
         findings.add(FindingKind::inode_flags, subject.offset, inode.ino,
                      "the flags cannot be 0x%x", inode.flags);
     if (inode.atime_ns >= kNanoseconds) add(FindingKind::inode_time, "atime_ns", inode.atime_ns);
@@ -84,10 +83,8 @@ Owned judge_content(Walk& walk, const Subject& subject) {
         return walk_extents(walk, subject);
     }
     if (S_ISLNK(inode.mode)) {
-        // A long one whose blocks are being freed has lost its target.
-        const bool cut = (inode.flags & media::kInodeCutting) != 0;
-        if ((inode.size == 0 && !cut) || inode.size > kLinkTargetMax) size_cannot_be();
-        if (cut || inode.size > media::kInlineBytes) return walk_extents(walk, subject);
+        if (inode.size == 0 || inode.size > kLinkTargetMax) size_cannot_be();
+        if (inode.size > media::kInlineBytes) return walk_extents(walk, subject);
         if (inode.map_level != 0 || inode.map_bytes != inode.size) {
             findings.add(FindingKind::inode_map, subject.offset, inode.ino,
                          "a link of %lu bytes has map_level %u and map_bytes %u", inode.size,

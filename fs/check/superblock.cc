@@ -18,9 +18,10 @@ namespace {
 using media::kBlockBytes;
 using media::Superblock;
 
-// A lane of more is no lane that any mkfs makes; it bounds what replay keeps in memory.
+// FORMAT.md, "Where things stand". They bound what replay keeps in memory.
+constexpr std::uint64_t kLanesMax = 1024;
+constexpr std::uint64_t kLaneBytesMin = std::uint64_t{16} << 10;
 constexpr std::uint64_t kLaneBytesMax = std::uint64_t{1} << 20;
-constexpr std::uint64_t kLanesMax = 4096;
 
 struct SuperBlock {
     Superblock superblock;
@@ -80,7 +81,7 @@ bool geometry_is_possible(const Superblock& super, std::uint64_t at, Findings& f
             "place of the finished requests", super.finished_offset);
     require(super.lane_count >= 1 && super.lane_count <= kLanesMax, "number of lanes",
             super.lane_count);
-    require(super.lane_bytes % kBlockBytes == 0 && super.lane_bytes > media::kLogOffset &&
+    require(super.lane_bytes % kBlockBytes == 0 && super.lane_bytes >= kLaneBytesMin &&
                 super.lane_bytes <= kLaneBytesMax,
             "lane size", super.lane_bytes);
     const std::uint64_t lanes_bytes = std::uint64_t{super.lane_count} * super.lane_bytes;

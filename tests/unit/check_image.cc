@@ -99,6 +99,15 @@ TEST_CASE("check: full nodes, one level, and a high index over the inode table a
     }
 }
 
+TEST_CASE("check: an unlinked long link may have lost its target already", "[check][unit]") {
+    HandImage image({});
+    image.inode(image.add_unnamed(S_IFLNK | 0777)).size = 200;
+    image.write();
+    const CheckReport report = judge(image);
+    INFO(report.text());
+    CHECK(report.clean());
+}
+
 TEST_CASE("check: names that share a hash are clean as long as they differ", "[check][unit]") {
     HandImage image({.bytes = 8_MiB, .name_hash_bits = 3, .leaf_bytes_max = 300});
     const std::uint64_t directory = image.add(1, "directory", S_IFDIR | 0755);

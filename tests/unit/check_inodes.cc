@@ -31,6 +31,8 @@ const std::vector<Case>& inode_cases() {
      [](Sample& s) { change_inode(s, s.pipe, [](media::Inode& i) { i.generation = 0; }); }},
     {"a directory being cut", Kind::inode_flags,
      [](Sample& s) { change_inode(s, s.subdirectory, [](media::Inode& i) { i.flags |= media::kInodeCutting; }); }},
+    {"a link being cut", Kind::inode_flags,
+     [](Sample& s) { change_inode(s, s.long_link, [](media::Inode& i) { i.flags |= media::kInodeCutting; }); }},
     {"a cut before the end of the file", Kind::inode_cut,
      [](Sample& s) { change_inode(s, s.cut, [](media::Inode& i) { i.size = kBlockBytes + 1; }); },
      [](const Sample& s) { return s.cut; }},
