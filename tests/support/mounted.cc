@@ -8,6 +8,8 @@
 #include <functional>
 #include <new>
 
+#include "fs/format/inode.h"
+
 namespace pinfs::test {
 
 namespace {
@@ -24,6 +26,9 @@ pmem::Capabilities capabilities() {
     capabilities.persistent = true;
     return capabilities;
 }
+
+/// How far a cut has come is nobody's business.
+constexpr std::uint32_t kInternalFlags = media::kInodeCutting;
 
 bool is_zero(std::span<const std::byte> bytes) {
     return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
@@ -67,7 +72,7 @@ FileState state_of(Volume& volume, Ino ino) {
                    .mtime = attributes.mtime,
                    .ctime = attributes.ctime,
                    .btime = attributes.btime,
-                   .flags = attributes.flags,
+                   .flags = attributes.flags & ~kInternalFlags,
                    .ino = attributes.ino.value,
                    .generation = attributes.generation,
                    .target = {},

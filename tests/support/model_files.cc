@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/model_files.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <utility>
+
+namespace pinfs::test {
+
+namespace {
+
+constexpr std::size_t kAttributesBytesMax = 256 * 1024;
+constexpr std::size_t kAttributeHeadBytes = 8;
+
+bool is_directory(std::uint32_t mode) { return S_ISDIR(mode); }
+
+}  // namespace
+
+ModelFiles::ModelFiles() : root_{std::make_shared<Node>()} {
+    root_->mode = S_IFDIR | 0755;
+    root_->nlink = 2;
+    root_->uid = root_->gid = 0;
+}
+
+int ModelFiles::find(const std::string& path, NodePointer& out) const {
+    if (is_handle(path)) {
+        out = open_.at(handle_of(path));
+        return 0;
+    }
+    out = root_;
+    for (std::size_t at = 1; at < path.size();) {
+        const std::size_t end = std::min(path.find('/', at), path.size());
+        if (!is_directory(out->mode)) return ENOTDIR;
+        const auto child = out->children.find(path.substr(at, end - at));
+        if (child == out->children.end()) return ENOENT;
+        out = child->second;
+        at = end + 1;
+    }
+    return 0;
+}
+
+int ModelFiles::find_place(const std::string& path, Place& out) const {
+    const auto slash = path.rfind('/');
+    if (const int error = find(path.substr(0, slash), out.directory); error != 0) return error;
+    if (!is_directory(out.directory->mode)) return ENOTDIR;
+    out.name = path.substr(slash + 1);
+    const auto child = out.directory->children.find(out.name);
+    out.node = child == out.directory->children.end() ? nullptr : child->second;
+    return 0;
+}
+
+bool ModelFiles::is_below(const NodePointer& node, const NodePointer& top) {
+    if (node == top) return true;
+    return std::ranges::any_of(top->children,
+                               [&](const auto& child) { return is_below(node, child.second); });
+}
+
+int ModelFiles::make(const Operation& operation, std::uint32_t mode) {
+    Place place;
+    if (const int error = find_place(operation.path, place); error != 0) return error;
+    if (place.node) return EEXIST;
+    auto node = std::make_shared<Node>();
+    node->mode = mode;
+    if ((place.directory->mode & S_ISGID) != 0) {
+        node->gid = place.directory->gid;
+        if (is_directory(mode)) node->mode |= S_ISGID;
+    }
+    if (operation.what == Do::make_node) {
+        node->device_major = static_cast<std::uint32_t>(operation.offset);
+        node->device_minor = static_cast<std::uint32_t>(operation.length);
+    }
+    if (operation.what == Do::symbolic_link) {
+        node->target = operation.other;
+        node->size = node->target.size();
+    }
+    if (is_directory(mode)) {
+        node->nlink = 2;
+        ++place.directory->nlink;
+    }
+    place.directory->children[place.name] = std::move(node);
+    place.directory->mtime.reset();
+    return 0;
+}
+
+int ModelFiles::link(const Operation& operation) {
+    NodePointer node;
+    Place place;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    if (const int error = find_place(operation.other, place); error != 0) return error;
+    if (node == place.directory) return EPERM;
+    if (place.node) return EEXIST;
+    if (is_directory(node->mode)) return EPERM;
+    if (node->nlink == 0) return ENOENT;
+    ++node->nlink;
+    place.directory->children[place.name] = node;
+    place.directory->mtime.reset();
+    return 0;
+}
+
+int ModelFiles::rename(const Operation& operation) {
+    Place from;
+    Place to;
+    if (const int error = find_place(operation.path, from); error != 0) return error;
+    if (const int error = find_place(operation.other, to); error != 0) return error;
+    const bool exchange = (operation.number & kRenameExchange) != 0;
+    if (!from.node) return ENOENT;
+    if (to.node && (operation.number & kRenameNoReplace) != 0) return EEXIST;
+    if (!to.node && exchange) return ENOENT;
+    if (is_directory(from.node->mode) && is_below(to.directory, from.node)) return EINVAL;
+    if (to.node && is_directory(to.node->mode) && is_below(from.directory, to.node))
+        return exchange ? EINVAL : ENOTEMPTY;
+    if (to.node == from.node) return 0;
+    const bool moves_directory = is_directory(from.node->mode);
+    const bool replaces_directory = to.node && is_directory(to.node->mode);
+    if (to.node && !exchange) {
+        if (replaces_directory && !moves_directory) return EISDIR;
+        if (!replaces_directory && moves_directory) return ENOTDIR;
+        if (replaces_directory && !to.node->children.empty()) return ENOTEMPTY;
+    }
+    if (moves_directory) {
+        --from.directory->nlink;
+        ++to.directory->nlink;
+    }
+    if (replaces_directory) --to.directory->nlink;
+    if (exchange) {
+        if (replaces_directory) ++from.directory->nlink;
+        from.directory->children[from.name] = to.node;
+    } else {
+        if (to.node) to.node->nlink = replaces_directory ? 0 : to.node->nlink - 1;
+        from.directory->children.erase(from.name);
+    }
+    to.directory->children[to.name] = from.node;
+    from.directory->mtime.reset();
+    to.directory->mtime.reset();
+    return 0;
+}
+
+int ModelFiles::remove(const Operation& operation) {
+    Place place;
+    if (const int error = find_place(operation.path, place); error != 0) return error;
+    if (!place.node) return ENOENT;
+    const bool directory = operation.what == Do::remove_directory;
+    if (directory != is_directory(place.node->mode)) return directory ? ENOTDIR : EISDIR;
+    if (!place.node->children.empty()) return ENOTEMPTY;
+    place.node->nlink = directory ? 0 : place.node->nlink - 1;
+    if (directory) --place.directory->nlink;
+    place.directory->children.erase(place.name);
+    place.directory->mtime.reset();
+    return 0;
+}
+
+std::uint64_t ModelFiles::offset_of(const Operation& operation) const {
+    NodePointer node;
+    if (operation.what != Do::append || find(operation.path, node) != 0) return operation.offset;
+    return node->size;
+}
+
+std::set<std::uint64_t> ModelFiles::fresh_blocks(const Operation& operation) const {
+    std::set<std::uint64_t> fresh;
+    NodePointer node;
+    if (find(operation.path, node) != 0) return fresh;
+    const std::uint64_t offset = offset_of(operation);
+    for (std::uint64_t block = offset / kBlockBytes; block < blocks_of(offset + operation.length);
+         ++block)
+        if (!node->blocks.contains(block)) fresh.insert(block);
+    return fresh;
+}
+
+int ModelFiles::write(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    if (!S_ISREG(node->mode)) return is_directory(node->mode) ? EISDIR : EINVAL;
+    const bool append = operation.what == Do::append;
+    const std::uint64_t offset = append ? node->size : operation.offset;
+    if (operation.length == 0) return 0;
+    if (offset >= kFileBytesMax) return EFBIG;
+    Bytes bytes = pattern(append ? 0 : offset, operation.length, operation.seed);
+    bytes.resize(std::min<std::uint64_t>(bytes.size(), kFileBytesMax - offset));
+    for (std::size_t done = 0; done < bytes.size();) {
+        const std::uint64_t at = offset + done;
+        const std::size_t piece =
+            std::min<std::size_t>(bytes.size() - done, kBlockBytes - at % kBlockBytes);
+        Bytes& block = node->blocks[at / kBlockBytes];
+        block.resize(kBlockBytes);
+        std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(done), piece,
+                    block.begin() + static_cast<std::ptrdiff_t>(at % kBlockBytes));
+        done += piece;
+    }
+    node->size = std::max(node->size, offset + bytes.size());
+    node->mtime.reset();
+    if (operation.number != 0) {
+        node->mode &= ~static_cast<std::uint32_t>(S_ISUID);
+        if ((node->mode & S_IXGRP) != 0) node->mode &= ~static_cast<std::uint32_t>(S_ISGID);
+    }
+    return 0;
+}
+
+int ModelFiles::truncate(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    const std::uint64_t size = operation.length;
+    if (size > kFileBytesMax) return EFBIG;
+    if (is_directory(node->mode)) return EISDIR;
+    if (!S_ISREG(node->mode)) return EINVAL;
+    if (size < node->size) {
+        node->blocks.erase(node->blocks.lower_bound(blocks_of(size)), node->blocks.end());
+        const auto last = node->blocks.find(size / kBlockBytes);
+        if (last != node->blocks.end())
+            std::fill(last->second.begin() + static_cast<std::ptrdiff_t>(size % kBlockBytes),
+                      last->second.end(), std::byte{0});
+    }
+    node->size = size;
+    node->mtime.reset();
+    return 0;
+}
+
+int ModelFiles::change(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    switch (operation.what) {
+        case Do::change_mode:
+            node->mode = (node->mode & S_IFMT) | operation.number;
+            break;
+        case Do::change_owner:
+            node->uid = operation.number;
+            node->gid = static_cast<std::uint32_t>(operation.seed);
+            break;
+        default:
+            node->atime = Time{static_cast<std::int64_t>(operation.offset), 1};
+            node->mtime = Time{static_cast<std::int64_t>(operation.length), 2};
+            break;
+    }
+    return 0;
+}
+
+int ModelFiles::set_attribute(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    const bool there = node->attributes.contains(operation.other);
+    if (operation.what == Do::remove_attribute) {
+        if (!there) return ENODATA;
+        node->attributes.erase(operation.other);
+        return 0;
+    }
+    const auto how = static_cast<SetAttribute>(operation.number);
+    if (there && how == SetAttribute::create) return EEXIST;
+    if (!there && how == SetAttribute::replace) return ENODATA;
+    std::size_t bytes = kAttributeHeadBytes + operation.other.size() + operation.length;
+    for (const auto& [name, value] : node->attributes)
+        if (name != operation.other) bytes += kAttributeHeadBytes + name.size() + value.size();
+    if (bytes > kAttributesBytesMax) return ENOSPC;
+    node->attributes[operation.other] = pattern(0, operation.length, operation.seed);
+    return 0;
+}
+
+int ModelFiles::apply(const Operation& operation) {
+    switch (operation.what) {
+        case Do::create:
+            return make(operation, S_IFREG | operation.number);
+        case Do::make_directory:
+            return make(operation, S_IFDIR | operation.number);
+        case Do::make_node:
+            return make(operation, operation.number);
+        case Do::symbolic_link:
+            return make(operation, S_IFLNK | 0777);
+        case Do::link:
+            return link(operation);
+        case Do::rename:
+            return rename(operation);
+        case Do::unlink:
+        case Do::remove_directory:
+            return remove(operation);
+        case Do::write:
+        case Do::append:
+            return write(operation);
+        case Do::truncate:
+            return truncate(operation);
+        case Do::set_attribute:
+        case Do::remove_attribute:
+            return set_attribute(operation);
+        case Do::change_mode:
+        case Do::change_owner:
+        case Do::set_times:
+            return change(operation);
+        case Do::sync: {
+            NodePointer node;
+            return find(operation.path, node);
+        }
+        case Do::open: {
+            NodePointer node;
+            if (const int error = find(operation.path, node); error != 0) return error;
+            if (is_directory(node->mode)) return EISDIR;
+            open_[operation.number] = node;
+            return 0;
+        }
+        case Do::release:
+            open_.erase(operation.number);
+            return 0;
+        case Do::unmount:
+        case Do::abandon:
+            open_.clear();
+            return 0;
+        case Do::finish_pending:
+        case Do::mount:
+            return 0;
+    }
+    std::unreachable();
+}
+
+FileState ModelFiles::state_of(const Node& node) {
+    FileState file{.mode = node.mode,
+                   .nlink = node.nlink,
+                   .uid = node.uid,
+                   .gid = node.gid,
+                   .device_major = node.device_major,
+                   .device_minor = node.device_minor,
+                   .size = node.size,
+                   .atime = node.atime,
+                   .mtime = node.mtime,
+                   .ctime = {},
+                   .btime = {},
+                   .flags = {},
+                   .ino = {},
+                   .generation = {},
+                   .target = node.target,
+                   .first_name = {},
+                   .attributes = node.attributes,
+                   .blocks = {}};
+    for (const auto& [block, bytes] : node.blocks) {
+        const std::uint64_t begin = block * kBlockBytes;
+        if (begin >= node.size) break;
+        const auto in_file = static_cast<std::ptrdiff_t>(std::min(kBlockBytes, node.size - begin));
+        const auto end = bytes.begin() + in_file;
+        if (std::any_of(bytes.begin(), end, [](std::byte byte) { return byte != std::byte{0}; }))
+            file.blocks[block].assign(bytes.begin(), end);
+    }
+    return file;
+}
+
+FileState ModelFiles::opened(std::uint32_t handle) const { return state_of(*open_.at(handle)); }
+
+Snapshot ModelFiles::snapshot() const {
+    Snapshot snapshot;
+    std::map<const Node*, std::string> first_names;
+    const std::function<void(const NodePointer&, const std::string&)> visit =
+        [&](const NodePointer& node, const std::string& path) {
+            snapshot[path] = state_of(*node);
+            for (const auto& [name, child] : node->children)
+                visit(child, (path == "/" ? path : path + "/") + name);
+        };
+    visit(root_, "/");
+    // Lowest path of each inode, in the order of the snapshot.
+    for (auto& [path, file] : snapshot) {
+        NodePointer node;
+        if (find(path, node) == 0)
+            file.first_name = first_names.try_emplace(node.get(), path).first->second;
+    }
+    return snapshot;
+}
+
+}  // namespace pinfs::test

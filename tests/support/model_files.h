@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A file system in a few maps: what a real one must look like after the same operations. It knows
+// names, link counts, attributes and contents, and which errno an operation must fail with; it
+// knows no blocks, so ENOSPC is for the caller to understand (then nothing is applied here).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "tests/support/operation.h"
+
+namespace pinfs::test {
+
+class ModelFiles {
+public:
+    ModelFiles();
+
+    /// 0, or the errno it must fail with; then nothing changed.
+    int apply(const Operation& operation);
+    [[nodiscard]] Snapshot snapshot() const;
+
+    /// Of a write or append: file blocks in its range that no write has reached before, so that
+    /// nothing of them may show without all of them.
+    [[nodiscard]] std::set<std::uint64_t> fresh_blocks(const Operation& write) const;
+    /// Where a write or append begins.
+    [[nodiscard]] std::uint64_t offset_of(const Operation& write) const;
+    /// Content of an open file, by its number; as FileState has it.
+    [[nodiscard]] FileState opened(std::uint32_t handle) const;
+    [[nodiscard]] bool is_open(std::uint32_t handle) const { return open_.contains(handle); }
+
+private:
+    struct Node {
+        std::uint32_t mode = 0;
+        std::uint32_t nlink = 1;
+        std::uint32_t uid = 1000;
+        std::uint32_t gid = 100;
+        std::uint32_t device_major = 0;
+        std::uint32_t device_minor = 0;
+        std::uint64_t size = 0;
+        std::optional<Time> atime, mtime;
+        std::string target;
+        std::map<std::string, Bytes> attributes;
+        std::map<std::uint64_t, Bytes> blocks;  // whole ones, zeros where not written
+        std::map<std::string, std::shared_ptr<Node>> children;
+    };
+    using NodePointer = std::shared_ptr<Node>;
+    struct Place {
+        NodePointer directory;
+        std::string name;
+        NodePointer node;  // null: no such name
+    };
+
+    [[nodiscard]] int find(const std::string& path, NodePointer& out) const;
+    [[nodiscard]] int find_place(const std::string& path, Place& out) const;
+    [[nodiscard]] static bool is_below(const NodePointer& node, const NodePointer& top);
+    static FileState state_of(const Node& node);
+    int make(const Operation& operation, std::uint32_t mode);
+    int link(const Operation& operation);
+    int rename(const Operation& operation);
+    int remove(const Operation& operation);
+    int write(const Operation& operation);
+    int truncate(const Operation& operation);
+    int change(const Operation& operation);
+    int set_attribute(const Operation& operation);
+
+    NodePointer root_;
+    std::map<std::uint32_t, NodePointer> open_;
+};
+
+}  // namespace pinfs::test

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/operation.h"
+
+#include <thread>
+#include <utility>
+
+namespace pinfs::test {
+
+namespace {
+
+const char* name_of(Do what) {
+    switch (what) {
+        case Do::create:
+            return "create";
+        case Do::make_directory:
+            return "make_directory";
+        case Do::make_node:
+            return "make_node";
+        case Do::symbolic_link:
+            return "symbolic_link";
+        case Do::link:
+            return "link";
+        case Do::rename:
+            return "rename";
+        case Do::unlink:
+            return "unlink";
+        case Do::remove_directory:
+            return "remove_directory";
+        case Do::write:
+            return "write";
+        case Do::append:
+            return "append";
+        case Do::truncate:
+            return "truncate";
+        case Do::set_attribute:
+            return "set_attribute";
+        case Do::remove_attribute:
+            return "remove_attribute";
+        case Do::change_mode:
+            return "change_mode";
+        case Do::change_owner:
+            return "change_owner";
+        case Do::set_times:
+            return "set_times";
+        case Do::sync:
+            return "sync";
+        case Do::open:
+            return "open";
+        case Do::release:
+            return "release";
+        case Do::finish_pending:
+            return "finish_pending";
+        case Do::unmount:
+            return "unmount";
+        case Do::abandon:
+            return "abandon";
+        case Do::mount:
+            return "mount";
+    }
+    return "?";
+}
+
+}  // namespace
+
+std::string Operation::text() const {
+    std::string text = name_of(what);
+    if (!path.empty()) text += " " + path;
+    if (!other.empty()) text += " " + (other.size() < 60 ? other : other.substr(0, 60) + "...");
+    if (offset != 0 || length != 0)
+        text += " [" + std::to_string(offset) + ", +" + std::to_string(length) + ")";
+    if (number != 0) text += " " + std::to_string(number);
+    return text;
+}
+
+Expected<Ino> Runner::find(const std::string& path) const {
+    if (!is_handle(path)) return fs_.find(path);
+    return open_.at(handle_of(path));
+}
+
+Expected<void> Runner::make(const Operation& operation, std::uint32_t mode) {
+    const auto place = TRY(fs_.place_of(operation.path));
+    NewInode inode;
+    inode.mode = mode;
+    if (operation.what == Do::make_node) {
+        inode.device_major = static_cast<std::uint32_t>(operation.offset);
+        inode.device_minor = static_cast<std::uint32_t>(operation.length);
+    }
+    if (operation.what == Do::symbolic_link) inode.target = operation.other;
+    const Entry made = TRY(fs_->make(place.parent, place.name, inode, {.uid = 1000, .gid = 100}));
+    fs_->forget(made.attributes.ino, 1);
+    return {};
+}
+
+Expected<void> Runner::change(const Operation& operation) {
+    const Ino ino = TRY(find(operation.path));
+    AttributeChange change;
+    switch (operation.what) {
+        case Do::truncate:
+            change.size_bytes = operation.length;
+            break;
+        case Do::change_mode:
+            change.mode = operation.number;
+            break;
+        case Do::change_owner:
+            change.uid = operation.number;
+            change.gid = static_cast<std::uint32_t>(operation.seed);
+            break;
+        default:
+            change.atime = Time{static_cast<std::int64_t>(operation.offset), 1};
+            change.mtime = Time{static_cast<std::int64_t>(operation.length), 2};
+            break;
+    }
+    TRY(fs_->change_attributes(ino, change));
+    return {};
+}
+
+Expected<void> Runner::run(const Operation& operation) {
+    if (!operation.elsewhere) return run_here(operation);
+    Expected<void> result;
+    std::thread{[&] {
+        result = run_here(operation);
+    }}.join();
+    return result;
+}
+
+Expected<void> Runner::run_here(const Operation& operation) {
+    switch (operation.what) {
+        case Do::create:
+            return make(operation, S_IFREG | operation.number);
+        case Do::make_directory:
+            return make(operation, S_IFDIR | operation.number);
+        case Do::make_node:
+            return make(operation, operation.number);
+        case Do::symbolic_link:
+            return make(operation, S_IFLNK | 0777);
+        case Do::link: {
+            const Ino ino = TRY(find(operation.path));
+            const auto place = TRY(fs_.place_of(operation.other));
+            TRY(fs_->link(ino, place.parent, place.name));
+            fs_->forget(ino, 1);
+            return {};
+        }
+        case Do::rename: {
+            const auto from = TRY(fs_.place_of(operation.path));
+            const auto to = TRY(fs_.place_of(operation.other));
+            return fs_->rename(from.parent, from.name, to.parent, to.name, operation.number);
+        }
+        case Do::unlink: {
+            const auto place = TRY(fs_.place_of(operation.path));
+            return fs_->unlink(place.parent, place.name);
+        }
+        case Do::remove_directory: {
+            const auto place = TRY(fs_.place_of(operation.path));
+            return fs_->remove_directory(place.parent, place.name);
+        }
+        case Do::write:
+        case Do::append: {
+            const bool append = operation.what == Do::append;
+            const Ino ino = TRY(find(operation.path));
+            // The pattern of an append does not depend on where it lands: one seed, one content.
+            const Bytes bytes =
+                pattern(append ? 0 : operation.offset, operation.length, operation.seed);
+            const std::size_t done =
+                TRY(fs_->write(ino, operation.offset, bytes, append, operation.number != 0));
+            if (done != bytes.size() && operation.offset + operation.length <= kFileBytesMax)
+                throw std::runtime_error("short write: " + operation.text());
+            return {};
+        }
+        case Do::truncate:
+        case Do::change_mode:
+        case Do::change_owner:
+        case Do::set_times:
+            return change(operation);
+        case Do::set_attribute: {
+            const Ino ino = TRY(find(operation.path));
+            return fs_->set_attribute(ino, operation.other,
+                                      pattern(0, operation.length, operation.seed),
+                                      static_cast<SetAttribute>(operation.number));
+        }
+        case Do::remove_attribute: {
+            const Ino ino = TRY(find(operation.path));
+            return fs_->remove_attribute(ino, operation.other);
+        }
+        case Do::sync:
+            return fs_->sync(TRY(find(operation.path)));
+        case Do::open: {
+            const Ino ino = TRY(find(operation.path));
+            TRY(fs_->open(ino));
+            open_[operation.number] = ino;
+            return {};
+        }
+        case Do::release:
+            fs_->release(open_.at(operation.number));
+            open_.erase(operation.number);
+            return {};
+        case Do::finish_pending:
+            return fs_->finish_pending();
+        case Do::unmount:
+            fs_.unmount();
+            open_.clear();
+            return {};
+        case Do::abandon:
+            fs_.abandon();
+            open_.clear();
+            return {};
+        case Do::mount:
+            fs_.mount();
+            return {};
+    }
+    std::unreachable();
+}
+
+}  // namespace pinfs::test

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One request to a file system, as a value: run on a mounted one here, and on a model of one
+// (model_files.h) to say what must come out. Workloads of crash and model tests are lists of these.
+//
+// A path begins with "/", or is "#n": the n-th open file, whatever became of its name.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/support/mounted.h"
+
+namespace pinfs::test {
+
+enum class Do : std::uint8_t {
+    create,            // path, number: permissions
+    make_directory,    // path, number: permissions
+    make_node,         // path, number: mode; offset, length: device major and minor
+    symbolic_link,     // path, other: target
+    link,              // path: of the file; other: new name
+    rename,            // path, other, number: flags
+    unlink,            // path
+    remove_directory,  // path
+    write,             // path, offset, length, seed of the pattern; number 1: kill privileges
+    append,            // path, length, seed
+    truncate,          // path, length: new size
+    set_attribute,     // path, other: name, length and seed of the value, number: SetAttribute
+    remove_attribute,  // path, other
+    change_mode,       // path, number
+    change_owner,      // path, number: uid, seed: gid
+    set_times,         // path, offset: atime, length: mtime, in seconds
+    sync,              // path
+    open,              // path, number: n of "#n"
+    release,           // number
+    finish_pending,
+    unmount,
+    abandon,  // as a killed daemon
+    mount,
+};
+
+struct Operation {
+    Do what;
+    std::string path = {};
+    std::string other = {};
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    std::uint64_t seed = 0;
+    std::uint32_t number = 0;
+    bool elsewhere = false;  ///< on a thread of its own: the allocator spreads threads over groups
+
+    [[nodiscard]] std::string text() const;
+};
+using Operations = std::vector<Operation>;
+
+inline bool is_handle(const std::string& path) { return path.starts_with('#'); }
+inline std::uint32_t handle_of(const std::string& path) {
+    return static_cast<std::uint32_t>(std::stoul(path.substr(1)));
+}
+
+/// Runs operations on a mounted file system; keeps the open files.
+class Runner {
+public:
+    explicit Runner(Mounted& fs) : fs_{fs} {}
+    /// Throws only what is a failure of the test: a short write.
+    Expected<void> run(const Operation& operation);
+    [[nodiscard]] Expected<Ino> find(const std::string& path) const;
+
+private:
+    Expected<void> run_here(const Operation& operation);
+    Expected<void> make(const Operation& operation, std::uint32_t mode);
+    Expected<void> change(const Operation& operation);
+
+    Mounted& fs_;
+    std::map<std::uint32_t, Ino> open_;
+};
+
+}  // namespace pinfs::test
