@@ -87,11 +87,24 @@ Expected<Found> find_device_dax(const struct stat& status, const std::string& sy
     return found;
 }
 
-/// Whether tmpfs gives huge pages to who asks.
-bool tmpfs_has_huge_pages() {
+/// Whether a tmpfs gives huge pages to who asks: its mount option says so, or, for memfds, which
+/// have no mount to be seen, a switch in sysfs, which can also overrule all mounts.
+bool tmpfs_has_huge_pages(dev_t device) {
     std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
-    std::string line;
-    return std::getline(file, line) && line.find("[deny]") == std::string::npos;
+    std::string policy;
+    std::getline(file, policy);
+    if (policy.empty() || policy.find("[deny]") != std::string::npos) return false;
+    if (policy.find("[force]") != std::string::npos) return true;
+
+    const std::string number =
+        " " + std::to_string(major(device)) + ":" + std::to_string(minor(device)) + " ";
+    std::ifstream mounts("/proc/self/mountinfo");
+    for (std::string line; std::getline(mounts, line);) {
+        if (line.find(number) == std::string::npos) continue;
+        const auto option = line.find("huge=", line.find(" - "));
+        return option != std::string::npos && !line.substr(option).starts_with("huge=never");
+    }
+    return policy.find("[never]") == std::string::npos;
 }
 
 }  // namespace
@@ -144,7 +157,7 @@ Expected<Found> find_capabilities(int fd, const struct stat& status, const std::
             capabilities.kind = Kind::tmpfs;
             capabilities.flush = Flush::none;
             capabilities.pinnable = true;
-            if (tmpfs_has_huge_pages()) capabilities.huge_bytes = kHugePageBytes;
+            if (tmpfs_has_huge_pages(status.st_dev)) capabilities.huge_bytes = kHugePageBytes;
             break;
         case HUGETLBFS_MAGIC:
             capabilities.kind = Kind::hugetlb;

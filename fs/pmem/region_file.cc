@@ -42,19 +42,42 @@ private:
     int fd_;
 };
 
+/// mmap at an address that is a multiple of `align_bytes`; null, with errno, where it fails.
+std::byte* map_aligned(int fd, std::uint64_t offset, std::uint64_t bytes, std::uint64_t align_bytes,
+                       int protection, int flags) {
+    // A reservation finds an address; the mapping then replaces part of it.
+    const std::uint64_t reserved_bytes = bytes + align_bytes;
+    void* const reserved = mmap(nullptr, reserved_bytes, PROT_NONE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) return nullptr;
+    auto* const begin = static_cast<std::byte*>(reserved);
+    const auto address = reinterpret_cast<std::uintptr_t>(begin);
+    const std::uint64_t skip = round_up(address, align_bytes) - address;
+    std::byte* const wanted = begin + skip;
+    if (mmap(wanted, bytes, protection, flags | MAP_FIXED, fd, static_cast<off_t>(offset)) ==
+        MAP_FAILED) {
+        const int number = errno;
+        munmap(reserved, reserved_bytes);
+        errno = number;
+        return nullptr;
+    }
+    if (skip != 0) munmap(begin, skip);
+    if (align_bytes != skip) munmap(wanted + bytes, align_bytes - skip);
+    return wanted;
+}
+
 /// Gives a tmpfs file huge pages from the start where the kernel does so for who asks: a mapping of
 /// small pages costs a hundred times the faults. Allocation proper follows, so nothing here may
 /// fail.
-void populate_with_huge_pages(int fd, std::uint64_t bytes) {
+void populate_with_huge_pages(int fd, std::uint64_t bytes, std::uint64_t huge_bytes) {
     struct statvfs room {};
     if (fstatvfs(fd, &room) != 0 || room.f_bavail * room.f_frsize < bytes) return;
     constexpr std::uint64_t kPiece = std::uint64_t{1} << 30;
     for (std::uint64_t offset = 0; offset < bytes; offset += kPiece) {
         const std::uint64_t length = std::min(kPiece, bytes - offset);
-        // tmpfs aligns a mapping of this size to its huge pages by itself.
-        void* const memory = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                                  static_cast<off_t>(offset));
-        if (memory == MAP_FAILED) return;
+        std::byte* const memory =
+            map_aligned(fd, offset, length, huge_bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
+        if (memory == nullptr) return;
         const bool done = madvise(memory, length, MADV_HUGEPAGE) == 0 &&
                           madvise(memory, length, MADV_POPULATE_WRITE) == 0;
         munmap(memory, length);
@@ -64,7 +87,7 @@ void populate_with_huge_pages(int fd, std::uint64_t bytes) {
 
 Expected<void> allocate(int fd, std::uint64_t bytes, const Capabilities& capabilities) {
     if (capabilities.kind == Kind::tmpfs && capabilities.huge_bytes > kBlockBytes)
-        populate_with_huge_pages(fd, bytes);
+        populate_with_huge_pages(fd, bytes, capabilities.huge_bytes);
     int result;
     do {
         result = fallocate(fd, 0, 0, static_cast<off_t>(bytes));
@@ -178,30 +201,15 @@ Expected<std::unique_ptr<Region>> Region::open(const std::string& path,
 }
 
 Expected<void> Region::map(int fd, std::uint64_t align_bytes) {
-    // A reservation finds an address with the right alignment; the region then replaces part of it.
-    const std::uint64_t reserved_bytes = bytes_ + align_bytes;
-    void* const reserved = mmap(nullptr, reserved_bytes, PROT_NONE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (reserved == MAP_FAILED) return fail_errno(errno);
-    auto* const begin = static_cast<std::byte*>(reserved);
-    const std::uint64_t skip = round_up(reinterpret_cast<std::uintptr_t>(begin), align_bytes) -
-                               reinterpret_cast<std::uintptr_t>(begin);
-    std::byte* const wanted = begin + skip;
-
     const int protection = PROT_READ | (read_only_ ? 0 : PROT_WRITE);
     const bool map_sync = takes_map_sync(fd, protection, capabilities_.map_unit_bytes);
-    const int flags = MAP_FIXED | (map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED);
-    void* const mapped = mmap(wanted, bytes_, protection, flags, fd, 0);
-    if (mapped == MAP_FAILED) {
-        const int number = errno;
-        munmap(reserved, reserved_bytes);
-        if (number == ENODEV) return fail(Cause::region_not_mappable);
-        return fail_errno(number);
+    const int flags = map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED;
+    std::byte* const memory = map_aligned(fd, 0, bytes_, align_bytes, protection, flags);
+    if (memory == nullptr) {
+        if (errno == ENODEV) return fail(Cause::region_not_mappable);
+        return fail_errno(errno);
     }
-    if (skip != 0) munmap(begin, skip);
-    if (align_bytes != skip) munmap(wanted + bytes_, align_bytes - skip);
-
-    memory_ = wanted;
+    memory_ = memory;
     mapped_ = true;
     finish_capabilities(capabilities_, memory_, bytes_, map_sync);
     // Hints; a kernel that has neither loses nothing but speed.

@@ -116,6 +116,21 @@ TEST_CASE("region: a file on tmpfs is volatile, pinnable, and allocated whole", 
     exercise(*region);
 }
 
+TEST_CASE("region: on a tmpfs that gives huge pages it has them from the start", "[pmem][unit]") {
+    const TemporaryDirectory directory;
+    if (mount("none", directory.path().c_str(), "tmpfs", 0, "huge=advise,size=16M") != 0) {
+        WARN("skipped: such a tmpfs cannot be mounted: " << std::strerror(errno));
+        return;
+    }
+    {
+        const auto region = made(directory.file("region"), 8_MiB);
+        CHECK(region->capabilities().huge_bytes == 2_MiB);
+        CHECK(region->capabilities().map_unit_bytes == kBlockBytes);
+        exercise(*region);
+    }
+    umount2(directory.path().c_str(), MNT_DETACH);
+}
+
 TEST_CASE("region: a sparse file on tmpfs is allocated on demand, its contents kept",
           "[pmem][unit]") {
     const TemporaryDirectory directory;
