@@ -22,6 +22,7 @@ bool InodeStates::drop_if_unused(Shard& shard, InodeState& state) {
     const bool orphan = state.orphan;
     // Times that are not on media keep the state until they are.
     if (!orphan && state.lazy_time_ns.load() != 0) return false;
+    count_orphan(state, -1);
     shard.states.erase(found);
     return orphan;
 }
@@ -60,6 +61,7 @@ void InodeStates::forget(Ino ino, std::uint64_t count) {
 
 bool InodeStates::open(InodeState& state, bool dax) {
     const std::scoped_lock lock{shard_of(state.ino).mutex};
+    count_orphan(state, -1);
     if (state.opens++ == 0) state.dax = dax;
     return state.dax;
 }
@@ -67,7 +69,9 @@ bool InodeStates::open(InodeState& state, bool dax) {
 bool InodeStates::close(InodeState& state) {
     const std::scoped_lock lock{shard_of(state.ino).mutex};
     assert(state.opens > 0);
-    return --state.opens == 0;
+    --state.opens;
+    count_orphan(state, 1);
+    return state.opens == 0;
 }
 
 std::uint32_t InodeStates::opens(InodeState& state) {
@@ -89,12 +93,15 @@ void InodeStates::drop_all() {
 
 void InodeStates::mark_orphan(InodeState& state) {
     const std::scoped_lock lock{shard_of(state.ino).mutex};
+    if (state.orphan) return;
     state.orphan = true;
+    count_orphan(state, 1);
 }
 
 void InodeStates::remove(InodeState& state) {
     Shard& shard = shard_of(state.ino);
     const std::scoped_lock lock{shard.mutex};
+    count_orphan(state, -1);
     state.orphan = false;
     const auto found = shard.states.find(state.ino);
     if (found != shard.states.end() && found->second.get() == &state) shard.states.erase(found);

@@ -75,6 +75,8 @@ public:
     [[nodiscard]] bool is_referenced(InodeState& state);
     /// The inode has no name any more: `abandoned` follows when the last reference goes.
     void mark_orphan(InodeState& state);
+    /// Unlinked inodes that are not open: they go as soon as the kernel forgets them.
+    [[nodiscard]] std::uint64_t unopened_orphans() const { return unopened_orphans_.load(); }
     /// The inode is freed: its number may come back with another state.
     void remove(InodeState& state);
     /// The kernel is gone: no lookup and no open counts any more. No operation is under way.
@@ -90,10 +92,17 @@ private:
     std::shared_ptr<InodeState> use(Ino ino);
     void end_use(const std::shared_ptr<InodeState>& state);
     /// With the shard locked: drops the state if nothing refers to it; true if it was an orphan.
-    static bool drop_if_unused(Shard& shard, InodeState& state);
+    bool drop_if_unused(Shard& shard, InodeState& state);
+    /// With the shard locked: after `orphan` or `opens` went from not counting to counting, or
+    /// back.
+    void count_orphan(const InodeState& state, int step) {
+        if (state.orphan && state.opens == 0)
+            unopened_orphans_.fetch_add(static_cast<std::uint64_t>(step));
+    }
 
     static constexpr std::size_t kShards = 64;
     std::array<Shard, kShards> shards_;
+    std::atomic<std::uint64_t> unopened_orphans_{0};
     std::function<void(Ino)> abandoned_;
 };
 

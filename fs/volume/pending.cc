@@ -14,6 +14,8 @@ namespace pinfs {
 namespace {
 
 constexpr auto kLazyTimePeriod = std::chrono::seconds{5};  // SPEC 6.1
+/// How long a request that finds no space waits for the kernel to forget what was unlinked.
+constexpr auto kForgetDelay = std::chrono::milliseconds{20};
 /// Log bytes that freeing an inode needs beside its blocks: slot, chunk, index nodes.
 constexpr std::size_t kFreeLogBytes = 4 * kBlockBytes;
 
@@ -159,7 +161,13 @@ void Volume::Core::stop_background() {
 
 bool Volume::Core::gained_space() {
     std::unique_lock lock{pending_mutex_};
-    if (pending_.empty() && !working_) return false;
+    if (pending_.empty() && !working_) {
+        // After rm the kernel's FORGET is on its way, beside the request that wants the space.
+        if (!worker_.joinable() || states_.unopened_orphans() == 0) return false;
+        const bool came = pending_changed_.wait_for(
+            lock, kForgetDelay, [&] { return stopping_ || working_ || !pending_.empty(); });
+        if (!came) return false;
+    }
     if (!worker_.joinable()) {
         lock.unlock();
         return finish_pending().has_value();

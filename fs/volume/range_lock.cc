@@ -3,15 +3,22 @@
 
 #include <array>
 #include <condition_variable>
+#include <mutex>
 
 namespace pinfs {
 
 namespace {
-/// Files share these: a file's own would cost every cached inode its space.
-std::condition_variable& turn_of(const void* lock) {
-    static std::array<std::condition_variable, 64> turns;
-    return turns[(reinterpret_cast<std::uintptr_t>(lock) >> 6) % turns.size()];
+
+struct alignas(64) Turn {
+    std::mutex mutex;
+    std::condition_variable changed;
+};
+
+Turn& turn_of(const RangeLock& lock) {
+    static std::array<Turn, 256> turns;
+    return turns[(reinterpret_cast<std::uintptr_t>(&lock) >> 6) % turns.size()];
 }
+
 }  // namespace
 
 bool RangeLock::must_wait(const Hold& hold) {
@@ -23,21 +30,23 @@ bool RangeLock::must_wait(const Hold& hold) {
 RangeLock::Hold::Hold(RangeLock& lock, std::uint64_t begin, std::uint64_t end, Mode mode)
     : lock_{lock}, begin_{begin}, end_{end}, mode_{mode} {
     lock_check::acquired(LockRank::range, true);
-    std::unique_lock guard{lock_.mutex_};
+    Turn& turn = turn_of(lock_);
+    std::unique_lock guard{turn.mutex};
     earlier_ = lock_.latest_;
     if (earlier_ != nullptr) earlier_->later_ = this;
     lock_.latest_ = this;
     while (must_wait(*this)) {
         ++lock_.waiting_;
-        turn_of(&lock_).wait(guard);
+        turn.changed.wait(guard);
         --lock_.waiting_;
     }
 }
 
 RangeLock::Hold::~Hold() {
+    Turn& turn = turn_of(lock_);
     bool somebody_waits = false;
     {
-        const std::scoped_lock guard{lock_.mutex_};
+        const std::scoped_lock guard{turn.mutex};
         if (earlier_ != nullptr) earlier_->later_ = later_;
         if (later_ != nullptr)
             later_->earlier_ = earlier_;
@@ -45,7 +54,7 @@ RangeLock::Hold::~Hold() {
             lock_.latest_ = earlier_;
         somebody_waits = lock_.waiting_ > 0;
     }
-    if (somebody_waits) turn_of(&lock_).notify_all();
+    if (somebody_waits) turn.changed.notify_all();
     lock_check::released(LockRank::range);
 }
 

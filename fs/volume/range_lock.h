@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 
 #include "fs/lock.h"
 
@@ -44,7 +43,8 @@ public:
 private:
     [[nodiscard]] static bool must_wait(const Hold& hold);
 
-    std::mutex mutex_;  // guards the list; held for a look only
+    // Guarded by a mutex that several files share (a file's own would cost every cached inode its
+    // space); it is held for a look only.
     Hold* latest_ = nullptr;
     std::uint32_t waiting_ = 0;
 };
