@@ -293,10 +293,18 @@ Expected<std::size_t> Volume::Core::write(Ino ino, std::uint64_t offset_bytes,
     TRY(admit_change());
     if (bytes.empty()) return std::size_t{0};
     const Use state = use(ino);
-    for (;;) {
-        const auto written = TRY(with_space(
-            [&] { return write_once(*state, offset_bytes, bytes, append, kill_privileges); }));
-        if (written) return *written;
+    for (std::size_t count = bytes.size();;) {
+        const auto written = with_space([&] {
+            return write_once(*state, offset_bytes, bytes.first(count), append, kill_privileges);
+        });
+        if (written) {
+            if (*written) return **written;
+            continue;
+        }
+        // Nearly full: as much as there is room for, as write(2) has it.
+        if (written.error().cause != Cause::no_space || count <= kBlockBytes)
+            return std::unexpected(written.error());
+        count = round_up(count / 2, kBlockBytes);
     }
 }
 
