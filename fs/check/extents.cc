@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <limits>
 
 #include "fs/check/tree.h"
 
@@ -53,12 +52,12 @@ private:
 };
 
 void Extents::judge(const media::Extent& extent, const TreeWalk::Leaf& leaf, bool first_of_leaf) {
-    if (extent.blocks == 0 || extent.file_block >= kFileBlocksMax ||
-        extent.blocks > kFileBlocksMax - extent.file_block) {
-        findings_.add(
-            FindingKind::extent_field, leaf.offset, ino_,
-            "the extent of %u blocks at file block %lu is empty or ends beyond the largest file",
-            extent.blocks, extent.file_block);
+    if (extent.blocks == 0 || extent.blocks > media::kExtentBlocksMax ||
+        extent.file_block >= kFileBlocksMax || extent.blocks > kFileBlocksMax - extent.file_block) {
+        findings_.add(FindingKind::extent_field, leaf.offset, ino_,
+                      "the extent of %u blocks at file block %lu is empty, too long, or ends "
+                      "beyond the largest file",
+                      extent.blocks, extent.file_block);
         complete_ = false;
         return;
     }
@@ -107,7 +106,7 @@ void Extents::judge_order(const media::Extent& extent, const TreeWalk::Leaf& lea
                        extent.start_block == previous_.start_block + previous_.blocks &&
                        extent.segment == previous_.segment && extent.flags == previous_.flags;
     const std::uint64_t together = std::uint64_t{extent.blocks} + previous_.blocks;
-    if (touch && !first_of_leaf && together <= std::numeric_limits<media::le32>::max())
+    if (touch && !first_of_leaf && together <= media::kExtentBlocksMax)
         findings_.add(FindingKind::extent_uncoalesced, leaf.offset, ino_,
                       "the extents at file blocks %lu and %lu should be one", previous_.file_block,
                       extent.file_block);

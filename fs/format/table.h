@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tables of 256-byte slots that grow on demand and give chunks back: inodes, and records of maps,
-// pins and holds. A chunk is one block of 16 slots: slot 0 is its header, 1..15 are of use, and each
-// slot is a unit of its own. Slot number n (an inode number, a record number) is slot n % 16 of chunk
-// n / 16. Chunks are found through index blocks of 504 entries, lowest level 1.
+// pins and holds. A chunk is one block of 16 slots: slot 0 is its header, 1..15 are of use, and
+// each slot is a unit of its own. Slot number n (an inode number, a record number) is slot n % 16
+// of chunk n / 16. Chunks are found through index blocks of 504 entries, lowest level 1.
 #pragma once
 
 #include "fs/format/unit.h"
 
 namespace pinfs::media {
 
-inline constexpr le64 kTableInodes = 1;   // BlockHeader::owner and ChunkHeader::table
+inline constexpr le64 kTableInodes = 1;  // BlockHeader::owner and ChunkHeader::table
 inline constexpr le64 kTableRecords = 2;
 
 inline constexpr std::size_t kChunkSlots = 16;
@@ -24,7 +24,7 @@ inline constexpr le64 kTableFlags = 0xfff;
 
 struct TableIndex {
     BlockHeader header;          // kind table_index, owner kTable*, used_bytes = 8 x entries in use
-    le64 entries[kTableFanOut];  // 0: nothing there. Of a node at level L the i-th covers 504^(L-1) chunks
+    le64 entries[kTableFanOut];  // 0: nothing; at level L each covers 504^(L-1) chunks
 };
 static_assert(sizeof(TableIndex) == kBlockBytes && kIsMedia<TableIndex>);
 

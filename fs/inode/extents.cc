@@ -17,8 +17,8 @@ constexpr std::size_t kRemoveLogBytes = 3 * kBlockBytes + 5 * (media::kGroupBloc
 std::optional<Mapping> mapping_of(Record record, std::uint64_t region_blocks) {
     media::Extent extent;
     std::memcpy(&extent, record.data(), sizeof extent);
-    if (extent.blocks == 0 || extent.file_block >= kFileBlocksMax ||
-        extent.blocks > kFileBlocksMax - extent.file_block ||
+    if (extent.blocks == 0 || extent.blocks > kExtentBlocksMax ||
+        extent.file_block >= kFileBlocksMax || extent.blocks > kFileBlocksMax - extent.file_block ||
         extent.segment != media::kSegmentRegion || extent.start_block == 0 ||
         extent.start_block >= region_blocks || extent.blocks > region_blocks - extent.start_block)
         return std::nullopt;

@@ -14,8 +14,7 @@
 namespace pinfs::inode {
 
 inline constexpr std::uint64_t kFileBlocksMax = kFileBytesMax / kBlockBytes;
-/// Longer runs stay separate records, so that a length always fits its field.
-inline constexpr std::uint64_t kExtentBlocksMax = std::uint64_t{1} << 30;
+using media::kExtentBlocksMax;
 
 /// A stretch of a file that is of one kind: a hole (no region blocks), or an extent.
 struct Mapping {

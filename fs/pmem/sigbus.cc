@@ -23,6 +23,13 @@ struct RecoveryPoint {
 // nothing.
 [[gnu::tls_model("initial-exec")]] thread_local RecoveryPoint* volatile recovery_point = nullptr;
 
+// The thread sanitizer blocks all signals in a handler, whatever its flags say.
+#ifdef __SANITIZE_THREAD__
+constexpr int kSaveSignalMask = 1;
+#else
+constexpr int kSaveSignalMask = 0;  // saving it is a system call
+#endif
+
 struct sigaction previous_action;
 
 /// What would have happened without us.
@@ -82,7 +89,7 @@ void install_sigbus_handler() {
     RecoveryPoint point;
     point.begin = reinterpret_cast<std::uintptr_t>(media);
     point.end = point.begin + bytes;
-    if (sigsetjmp(point.jump, 0) == 0) {
+    if (sigsetjmp(point.jump, kSaveSignalMask) == 0) {
         recovery_point = &point;
         std::atomic_signal_fence(std::memory_order_seq_cst);
         copy(to, from, bytes);
