@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/pmem/region.h"
 
-#include <emmintrin.h>
 #include <libpmem.h>
+#ifdef __x86_64__
+#include <emmintrin.h>
+#endif
 
+#include <atomic>
 #include <cassert>
 #include <cstring>
 
@@ -45,6 +48,14 @@ void store_eight(std::byte* to, const std::byte* from, std::size_t) {
 void store_eight_and_flush(std::byte* to, const std::byte* from, std::size_t bytes) {
     store_eight(to, from, bytes);
     pmem_flush(to, bytes);
+}
+
+void order_stores() {
+#ifdef __x86_64__
+    _mm_sfence();
+#else
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
 }
 
 }  // namespace
@@ -128,7 +139,7 @@ void Region::fence(Where where) {
     if (capabilities_.flush == Flush::line)
         pmem_drain();
     else
-        _mm_sfence();  // also where nothing is flushed: nothing else orders non-temporal stores
+        order_stores();  // also where nothing is flushed: nothing else orders non-temporal stores
     if (observer_ != nullptr) observer_->fenced(where);
 }
 
