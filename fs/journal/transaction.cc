@@ -13,13 +13,11 @@ Transaction::Staged* Transaction::find(std::uint64_t offset) {
 }
 
 Transaction::Staged& Transaction::add(std::uint64_t offset, std::size_t bytes) {
-    staged_.push_back(Staged{.offset = offset,
-                             .bytes = static_cast<std::uint32_t>(bytes),
-                             .fresh = false,
-                             .whole = false,
-                             .after = std::make_unique<std::byte[]>(bytes),
-                             .before = nullptr});
-    return staged_.back();
+    Staged& staged = staged_.emplace_back();
+    staged.offset = offset;
+    staged.bytes = static_cast<std::uint32_t>(bytes);
+    staged.after = std::make_unique<std::byte[]>(bytes);
+    return staged;
 }
 
 /// Stages a unit that `read` fills.
@@ -31,13 +29,12 @@ Expected<std::span<std::byte>> Transaction::stage(std::uint64_t offset, std::siz
     TRY(read(std::span{after.get(), bytes}));
     auto before = std::make_unique_for_overwrite<std::byte[]>(bytes);
     std::memcpy(before.get(), after.get(), bytes);
-    staged_.push_back(Staged{.offset = offset,
-                             .bytes = static_cast<std::uint32_t>(bytes),
-                             .fresh = false,
-                             .whole = false,
-                             .after = std::move(after),
-                             .before = std::move(before)});
-    return std::span{staged_.back().after.get(), bytes};
+    Staged& staged = staged_.emplace_back();
+    staged.offset = offset;
+    staged.bytes = static_cast<std::uint32_t>(bytes);
+    staged.after = std::move(after);
+    staged.before = std::move(before);
+    return std::span{staged.after.get(), bytes};
 }
 
 Expected<std::span<std::byte>> Transaction::edit_block(std::uint64_t offset,

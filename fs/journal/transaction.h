@@ -44,10 +44,10 @@ private:
     friend class Journal;
 
     struct Staged {
-        std::uint64_t offset;
-        std::uint32_t bytes;
-        bool fresh;  // written in place before the commit point
-        bool whole;  // no `before`: log all bytes
+        std::uint64_t offset = 0;
+        std::uint32_t bytes = 0;
+        bool fresh = false;  // written in place before the commit point
+        bool whole = false;  // no `before`: log all bytes
         std::unique_ptr<std::byte[]> after;
         std::unique_ptr<std::byte[]> before;
     };
