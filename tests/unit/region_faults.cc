@@ -179,6 +179,7 @@ TEST_CASE("region: a fault outside its copies goes to whoever handled the signal
           "[pmem][unit]") {
     CHECK(run_again("region: hidden: another handler was there first", "PMEM_IS_PMEM_FORCE", "0") ==
           0);
+#ifndef __SANITIZE_THREAD__  // which keeps a child from dying of its signal
     // Nobody: the process ends as it would have.
     const TemporaryDirectory directory;
     const auto region = made(directory.file("region"), 2_MiB);
@@ -194,11 +195,12 @@ TEST_CASE("region: a fault outside its copies goes to whoever handled the signal
     }
     int status = 0;
     REQUIRE(waitpid(child, &status, 0) == child);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __SANITIZE_ADDRESS__
     CHECK(status != 0);  // the sanitizer handled it before us
 #else
     CHECK(WIFSIGNALED(status));
     CHECK(WTERMSIG(status) == SIGBUS);
+#endif
 #endif
 }
 
