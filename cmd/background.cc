@@ -64,7 +64,8 @@ int complain(const std::string& program, int status, const std::string& sentence
     return status;
 }
 
-int in_background(const std::string& program, const std::function<int(Start&)>& daemon) {
+int in_background(const std::string& program, const std::function<int(Start&)>& daemon,
+                  const std::function<std::string()>& confirm) {
     std::array<int, 2> pipe{};
     if (pipe2(pipe.data(), O_CLOEXEC) != 0)
         return complain(program, kSystem, std::string{"no pipe: "} + strerror(errno));
@@ -74,7 +75,6 @@ int in_background(const std::string& program, const std::function<int(Start&)>& 
     if (child == 0) {
         close(pipe[0]);
         setsid();
-        if (chdir("/") != 0) return kSystem;
         Start start{program, pipe[1]};
         return daemon(start);
     }
@@ -84,8 +84,9 @@ int in_background(const std::string& program, const std::function<int(Start&)>& 
     if (message.empty())
         return complain(program, kSystem, "the daemon ended before it served; see the system log");
     const int status = message[0];
-    if (status != kSuccess) complain(program, status, message.substr(1));
-    return status;
+    if (status != kSuccess) return complain(program, status, message.substr(1));
+    const std::string sentence = confirm();
+    return sentence.empty() ? kSuccess : complain(program, kFailure, sentence);
 }
 
 }  // namespace pinfs::cmd

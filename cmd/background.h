@@ -30,8 +30,10 @@ private:
 };
 
 /// Runs `daemon` in a session of its own and returns its start's exit status; in the daemon itself,
-/// when it ends, what `daemon` returned. Call before any thread is started.
-int in_background(const std::string& program, const std::function<int(Start&)>& daemon);
+/// when it ends, what `daemon` returned. The starter asks `confirm` too, after the daemon's word of
+/// success: a sentence if it did not come to that. Call before any thread is started.
+int in_background(const std::string& program, const std::function<int(Start&)>& daemon,
+                  const std::function<std::string()>& confirm);
 
 /// Prints `program: sentence` on stderr and returns `status`.
 int complain(const std::string& program, int status, const std::string& sentence);

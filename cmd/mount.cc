@@ -153,6 +153,7 @@ int serve(const Plan& plan, Start& start) {
     else
         log_to_system(plan.verbose);
     fuse::Session::block_signals();
+    if (chdir("/") != 0) return start.failed(kSystem, std::string{"/: "} + strerror(errno));
 
     const bool read_only = (plan.options.flags & MS_RDONLY) != 0;
     auto region = pmem::Region::open(plan.region, {});
@@ -174,11 +175,8 @@ int serve(const Plan& plan, Start& start) {
     }
     spdlog::info("{} is mounted on {}, dax={}{}", plan.region, plan.session.mount.mountpoint,
                  name_of(plan.options.dax), read_only ? ", read-only" : "");
-    bool served = false;
-    const bool orderly = (*session)->run([&] {
-        served = true;
-        start.succeeded();
-    });
+    start.succeeded();
+    const bool orderly = (*session)->run();
     session->reset();
 
     const auto unmounted = (*volume)->unmount();
@@ -187,7 +185,6 @@ int serve(const Plan& plan, Start& start) {
     else
         spdlog::info("{} is unmounted", plan.region);
     volume->reset();
-    if (!served) return start.failed(kFailure, "the kernel closed the connection before it served");
     return orderly && unmounted ? kSuccess : kFailure;
 }
 
@@ -212,6 +209,14 @@ int check_region(const std::string& program, const std::string& path) {
     return kSuccess;
 }
 
+/// Until the daemon answers; empty, or a sentence if it ended instead. Another process than the
+/// daemon must ask: see fs/fuse/session.h.
+std::string wait_for_answer(const std::string& mountpoint) {
+    struct stat st {};
+    if (stat(mountpoint.c_str(), &st) == 0) return {};
+    return mountpoint + " does not answer: " + strerror(errno) + "; see the system log";
+}
+
 }  // namespace
 
 int mount_region(const MountCommand& command) {
@@ -219,8 +224,9 @@ int mount_region(const MountCommand& command) {
     if (!plan) return complain(command.program, plan.error().status, plan.error().sentence);
     if (command.fake) return check_region(command.program, plan->region);
     if (!command.foreground)
-        return in_background(command.program,
-                             [&](Start& start) { return serve_guarded(*plan, start); });
+        return in_background(
+            command.program, [&](Start& start) { return serve_guarded(*plan, start); },
+            [&] { return wait_for_answer(plan->session.mount.mountpoint); });
     Start start{command.program};
     return serve_guarded(*plan, start);
 }

@@ -19,9 +19,11 @@ int run(int count, char** words) {
     mount.program = "mount.pinfs";
     bool ignored = false;
     std::string ignored_value;
-    app.add_option("region", mount.region)->type_name("REGION")->required();
-    app.add_option("directory", mount.mountpoint)->type_name("DIR")->required();
-    app.add_option("-o", mount.options, "Options, joined by commas")->type_name("OPTIONS");
+    app.add_option("REGION", mount.region)->type_name("")->required();
+    app.add_option("DIR", mount.mountpoint)->type_name("")->required();
+    app.add_option("-o", mount.options, "Options, joined by commas")
+        ->type_name("OPTIONS")
+        ->allow_extra_args(false);
     app.add_flag("-s", mount.sloppy, "Pass over unknown options");
     app.add_flag("-f", mount.fake, "Check everything, mount nothing");
     app.add_flag("-n", ignored, "Ignored: there is no mtab");

@@ -32,28 +32,28 @@ int run(int count, char** words) {
     mount.program = "pinfs mount";
     CLI::App* const mounting =
         app.add_subcommand("mount", "Mount REGION on the directory MOUNTPOINT");
-    mounting->add_option("region", mount.region, "A file or device that mkfs.pinfs prepared")
-        ->type_name("REGION")
+    mounting->add_option("REGION", mount.region, "A file or device that mkfs.pinfs prepared")
+        ->type_name("")
         ->required();
-    mounting->add_option("mountpoint", mount.mountpoint, "A directory")
-        ->type_name("MOUNTPOINT")
-        ->required();
-    mounting->add_option("-o", mount.options, "Options, joined by commas")->type_name("OPTIONS");
+    mounting->add_option("MOUNTPOINT", mount.mountpoint, "A directory")->type_name("")->required();
+    mounting->add_option("-o", mount.options, "Options, joined by commas")
+        ->type_name("OPTIONS")
+        ->allow_extra_args(false);
     mounting->add_flag("-f,--foreground", mount.foreground, "Stay in the foreground");
     mounting->add_flag("-v,--verbose", mount.verbose, "Log more");
 
     std::string unmount_target;
     CLI::App* const unmounting =
         app.add_subcommand("umount", "Unmount, and wait until the region is free");
-    unmounting->add_option("mountpoint", unmount_target, "Where it is mounted, or its region")
-        ->type_name("MOUNTPOINT")
+    unmounting->add_option("MOUNTPOINT", unmount_target, "Where it is mounted, or its region")
+        ->type_name("")
         ->required();
 
     std::string info_target;
     bool json = false;
     CLI::App* const describing = app.add_subcommand("info", "Describe a region");
-    describing->add_option("region", info_target, "A region, or where it is mounted")
-        ->type_name("REGION|MOUNTPOINT")
+    describing->add_option("REGION", info_target, "A region, or where it is mounted")
+        ->type_name("")
         ->required();
     describing->add_flag("--json", json, "As JSON");
 

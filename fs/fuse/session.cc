@@ -5,8 +5,9 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -117,11 +118,15 @@ public:
     Core& operator=(const Core&) = delete;
 
     std::expected<void, std::string> mount();
-    bool run(const std::function<void()>& serving);
+    bool run();
 
 private:
-    void watch(const std::function<void()>& serving);
+    void watch();
     void end();
+    /// Unmounts from a process of its own; 0 or an errno. A thread of ours that waited for an
+    /// answer of ours could not be killed: it would keep open the connection whose end it waits
+    /// for.
+    [[nodiscard]] int detach_from_outside() const;
     /// Whether what is mounted there is still this mount.
     [[nodiscard]] bool is_mounted() const;
 
@@ -130,7 +135,7 @@ private:
     fuse_session* session_ = nullptr;
     int signals_ = -1;
     int stop_ = -1;     // written when the loop has ended
-    dev_t device_ = 0;  // of the mount; 0 until it is served
+    dev_t device_ = 0;  // of the mount
 };
 
 std::expected<void, std::string> Session::Core::mount() {
@@ -157,10 +162,12 @@ std::expected<void, std::string> Session::Core::mount() {
         detach(options_.mount.mountpoint, Detach::at_once);
         return std::unexpected("libfuse does not take the connection");
     }
+    const auto entry = mount_at(options_.mount.mountpoint);
+    device_ = entry ? entry->device : 0;
     return {};
 }
 
-bool Session::Core::run(const std::function<void()>& serving) {
+bool Session::Core::run() {
     fuse_loop_config* config = fuse_loop_cfg_create();
     if (config == nullptr) {
         detach(options_.mount.mountpoint, Detach::at_once);
@@ -171,9 +178,7 @@ bool Session::Core::run(const std::function<void()>& serving) {
     fuse_loop_cfg_set_idle_threads(config, thread_count());
 
     edge_.invalidator.start(session_);
-    std::thread watcher{[&] {
-        watch(serving);
-    }};
+    std::thread watcher{[this] { watch(); }};
     const int result = fuse_session_loop_mt(session_, config);
     fuse_loop_cfg_destroy(config);
     if (result != 0) spdlog::error("the connection to the kernel failed: {}", strerror(-result));
@@ -194,13 +199,7 @@ bool Session::Core::is_mounted() const {
     return entry && entry->device == device_;
 }
 
-void Session::Core::watch(const std::function<void()>& serving) {
-    // Answered only when the kernel has our INIT.
-    struct stat st {};
-    if (stat(options_.mount.mountpoint.c_str(), &st) == 0) {
-        device_ = st.st_dev;
-        serving();
-    }
+void Session::Core::watch() {
     std::array<pollfd, 2> events{pollfd{signals_, POLLIN, 0}, pollfd{stop_, POLLIN, 0}};
     while (true) {
         if (poll(events.data(), events.size(), -1) < 0) {
@@ -218,20 +217,37 @@ void Session::Core::watch(const std::function<void()>& serving) {
 
 void Session::Core::end() {
     if (is_mounted()) {
-        // Pages that programs dirtied through mappings still go through us.
-        const int root =
-            open(options_.mount.mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (root >= 0) {
-            if (syncfs(root) != 0) spdlog::warn("syncfs: {}", strerror(errno));
-            close(root);
-        }
-        const int busy = detach(options_.mount.mountpoint, Detach::when_idle);
+        const int busy = detach_from_outside();
         if (busy == 0) return;  // the kernel ends the loop
         spdlog::warn("{} is in use: programs that have files open there get errors from now on",
                      options_.mount.mountpoint);
         detach(options_.mount.mountpoint, Detach::at_once);
     }
     fuse_session_exit(session_);
+}
+
+int Session::Core::detach_from_outside() const {
+    const char* const mountpoint = options_.mount.mountpoint.c_str();
+    const pid_t child = fork();
+    if (child < 0) return errno;
+    if (child == 0) {
+        // Only system calls from here on: other threads' locks were copied as they stood. Without
+        // our descriptors, or the connection would outlive us.
+        close_range(0, ~0U, 0);
+        // Pages that programs dirtied through mappings still go through us.
+        const int root = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (root >= 0) {
+            syncfs(root);
+            close(root);
+        }
+        if (geteuid() != 0) _exit(0);  // fusermount3 does the rest
+        _exit(umount2(mountpoint, UMOUNT_NOFOLLOW) == 0 ? 0 : errno);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (geteuid() != 0) return detach(options_.mount.mountpoint, Detach::when_idle);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 
 Session::Session(std::unique_ptr<Core> core) : core_(std::move(core)) {}
@@ -250,6 +266,6 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(Volume& volu
     return std::unique_ptr<Session>{new Session{std::move(core)}};
 }
 
-bool Session::run(const std::function<void()>& serving) { return core_->run(serving); }
+bool Session::run() { return core_->run(); }
 
 }  // namespace pinfs::fuse

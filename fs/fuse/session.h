@@ -7,10 +7,11 @@
 //   - SIGTERM, SIGINT and SIGHUP are blocked in all threads and taken by one; block_signals() runs
 //     before any thread is started.
 //   - When run() returns, no call on the volume is under way and none follows.
+//   - No thread asks anything of its own mount: killed while it waits for the answer, it would hold
+//     the connection open for ever.
 #pragma once
 
 #include <expected>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -41,8 +42,8 @@ public:
     ~Session();
 
     /// Serves until the file system is unmounted or a signal ends it; then it is mounted no more.
-    /// `serving` is called once, when requests are being answered. False if the connection failed.
-    bool run(const std::function<void()>& serving);
+    /// False if the connection failed.
+    bool run();
 
 private:
     class Core;
