@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Reading the superblock: the first copy that is whole, checked against the region it is on.
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "fs/checksum.h"
@@ -53,6 +55,21 @@ Expected<void> check_geometry(const media::Superblock& super, std::uint64_t regi
     return {};
 }
 
+/// Whether a first block without our magic is the rest of one that was ours: the uuid is still
+/// there, or the block is all zeros and the state block behind it is as we write it.
+bool was_ours(pmem::Region& region, const media::Superblock& first,
+              const media::Superblock& second) {
+    if (std::memcmp(first.uuid, second.uuid, sizeof first.uuid) == 0) return true;
+    std::array<std::byte, kBlockBytes> block{};
+    if (!region.read(0, block) ||
+        std::ranges::any_of(block, [](std::byte byte) { return byte != std::byte{0}; }))
+        return false;
+    return journal::Units{region, second.checksum_seed}
+        .read_block(second.state_offset,
+                    {.kind = media::BlockKind::state, .owner = 0, .generation = 0}, block)
+        .has_value();
+}
+
 }  // namespace
 
 Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair) {
@@ -67,8 +84,7 @@ Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair) {
     const Copy second_is = look(media::kSuperCopyOffset, second);
     // Whatever else stands at the start now is somebody else's: the copy must not bring us back.
     if (first_is == Copy::missing && second_is == Copy::good) {
-        if (std::memcmp(first.uuid, second.uuid, sizeof first.uuid) != 0)
-            return fail(Cause::no_superblock);
+        if (!was_ours(region, first, second)) return fail(Cause::no_superblock);
         first_is = Copy::damaged;
     }
     if (first_is != Copy::good && second_is != Copy::good) {

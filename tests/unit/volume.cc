@@ -237,6 +237,19 @@ TEST_CASE("a damaged superblock is rebuilt from the other copy", "[volume][fault
     CHECK(must(check(raw.region)).clean());
 }
 
+TEST_CASE("a first block of zeros is rebuilt if the rest is ours", "[volume][fault]") {
+    Raw raw{2_MiB};
+    std::memset(raw.memory.bytes().data(), 0, 4096);
+    SECTION("it is") {
+        must(must(Volume::mount(raw.region, test::mount_options()))->unmount());
+        CHECK(must(check(raw.region)).clean());
+    }
+    SECTION("it is not") {
+        std::memset(raw.memory.bytes().data() + 4096, 0, 4096);
+        CHECK(raw.cause_of_mount() == Cause::no_superblock);
+    }
+}
+
 TEST_CASE("what stands over a wiped superblock is not taken back", "[volume][fault]") {
     Raw raw{2_MiB};
     std::memset(raw.memory.bytes().data(), 0x5a, 4096);
