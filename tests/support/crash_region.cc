@@ -169,6 +169,7 @@ void CrashRegion::flushed(std::uint64_t offset, std::uint64_t bytes,
 }
 
 void CrashRegion::fenced(const std::source_location& where) {
+    if (fence_pause_.count() != 0) std::this_thread::sleep_for(fence_pause_);
     const std::lock_guard lock(mutex_);
     if (!recording_) return;
     log_.events.push_back(

@@ -21,6 +21,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -53,6 +54,9 @@ public:
         workload();
         stop_recording();
     }
+
+    /// Lets every fence last this long, so that changes of several threads overlap.
+    void pause_at_fences(std::chrono::microseconds pause) { fence_pause_ = pause; }
 
     /// After stop_recording; as often as wanted. Nothing of the region changes.
     ImageTotals for_each_image(const ImageOptions& options, const ImageVisitor& visit);
@@ -107,6 +111,7 @@ private:
     std::vector<std::byte> base_;   // the memory when the recording started
     std::span<std::byte> scratch_;  // images are made here
     std::optional<Site> dropped_;
+    std::chrono::microseconds fence_pause_{0};
 
     std::atomic<std::uint64_t> loads_{0}, loaded_bytes_{0}, stores_{0};
     std::atomic<std::uint64_t> load_to_fail_{0}, store_to_fail_{0};

@@ -35,11 +35,6 @@ Operations scattered_file(const std::string& path, std::size_t pieces) {
     return list;
 }
 
-Operations operator+(Operations left, const Operations& right) {
-    left.insert(left.end(), right.begin(), right.end());
-    return left;
-}
-
 }  // namespace
 
 std::vector<Workload> name_workloads() {

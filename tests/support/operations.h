@@ -7,6 +7,11 @@
 
 namespace pinfs::test::operations {
 
+inline Operations operator+(Operations left, const Operations& right) {
+    left.insert(left.end(), right.begin(), right.end());
+    return left;
+}
+
 inline Operation create(std::string path) {
     return {.what = Do::create, .path = std::move(path), .number = 0640};
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -205,6 +206,8 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
                 operation.offset + operation.length <= attributes->size_bytes)
                 lazy.insert(ino->value);
         }
+        if (operation.what == Do::release)
+            lazy.erase(must(runner.find("#" + std::to_string(operation.number))).value);
         const int expected = model.apply(operation);
         const auto done = runner.run(operation);
         if ((done ? 0 : done.error().number()) != expected)
@@ -212,9 +215,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
                                      (done ? "succeeded" : done.error().message()) +
                                      ", should give errno " + std::to_string(expected));
         if (by_path && ino && operation.what == Do::sync) lazy.erase(ino->value);
-        if (operation.what == Do::release || operation.what == Do::finish_pending ||
-            operation.what == Do::unmount)
-            lazy.clear();
+        if (operation.what == Do::finish_pending || operation.what == Do::unmount) lazy.clear();
         return fresh;
     };
     const auto state = [&] {
@@ -272,6 +273,9 @@ RecordedThreads::RecordedThreads(const Workload& common, const std::vector<Opera
     std::uint64_t completed = 0;
     std::atomic<bool> failed{false};
     crash().start_recording();
+    crash().pause_at_fences(std::chrono::microseconds{50});
+    // Operations begin together, so that their changes are under way at the same time.
+    std::barrier together{static_cast<std::ptrdiff_t>(threads.size())};
     std::vector<std::thread> running;
     for (std::size_t thread = 0; thread < threads.size(); ++thread) {
         timelines_[thread].start(part_of(models[thread].snapshot(), thread));
@@ -281,18 +285,22 @@ RecordedThreads::RecordedThreads(const Workload& common, const std::vector<Opera
                 std::optional<std::set<std::uint64_t>> fresh;
                 if (operation.what == Do::write || operation.what == Do::append)
                     fresh = models[thread].fresh_blocks(operation);
-                if (models[thread].apply(operation) != 0 || !runner.run(operation)) {
+                const int expected = models[thread].apply(operation);
+                together.arrive_and_wait();
+                if (expected != 0 || !runner.run(operation)) {
                     failed = true;
-                    return;
+                    break;
                 }
                 const std::scoped_lock lock{mutex};
                 completed += std::uint64_t{1} << (16 * thread);
                 crash().mark(completed);
                 timelines_[thread].add(part_of(models[thread].snapshot(), thread), fresh);
             }
+            together.arrive_and_drop();
         });
     }
     for (std::thread& thread : running) thread.join();
+    crash().pause_at_fences(std::chrono::microseconds{0});
     crash().stop_recording();
     if (failed) throw std::runtime_error(name() + ": an operation failed");
 }
