@@ -211,8 +211,7 @@ std::vector<Volume::Core::Exclusive> Volume::Core::lock_all(
     std::vector<InodeState*> sorted{states};
     std::erase(sorted, nullptr);
     std::ranges::sort(sorted, {}, [](const InodeState* state) { return state->ino; });
-    const auto repeated = std::ranges::unique(sorted);
-    sorted.erase(repeated.begin(), repeated.end());
+    sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
     std::vector<Exclusive> locks;
     locks.reserve(sorted.size());
     for (InodeState* state : sorted) locks.emplace_back(state->mutex);
