@@ -41,6 +41,7 @@ struct Leftover {
     char mountpoint[256];
     char region[256];
     char directory[256];
+    char log[256];
 };
 std::array<Leftover, 16> leftovers;
 
@@ -49,6 +50,7 @@ void clean_up_and_end(int signal) {
         if (!leftover.used.load()) continue;
         umount2(leftover.mountpoint, MNT_DETACH);
         unlink(leftover.region);  // its memory is free when the daemon has ended
+        unlink(leftover.log);
         rmdir(leftover.mountpoint);
         rmdir(leftover.directory);
     }
@@ -66,6 +68,7 @@ void keep(const std::string& mountpoint, const std::string& region, const std::s
         copy(leftover.mountpoint, mountpoint);
         copy(leftover.region, region);
         copy(leftover.directory, directory);
+        copy(leftover.log, directory + "/log");
         leftover.used = true;
         return;
     }
