@@ -83,7 +83,7 @@ int in_background(const std::string& program, const std::function<int(Start&)>& 
     close(pipe[0]);
     if (message.empty())
         return complain(program, kSystem, "the daemon ended before it served; see the system log");
-    const int status = message[0];
+    const int status = static_cast<unsigned char>(message[0]);
     if (status != kSuccess) return complain(program, status, message.substr(1));
     const std::string sentence = confirm();
     return sentence.empty() ? kSuccess : complain(program, kFailure, sentence);

@@ -3,8 +3,8 @@
 
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <fstream>
-#include <ranges>
 #include <sstream>
 
 #include "fs/fuse/mountpoint.h"
@@ -54,9 +54,8 @@ std::optional<MountEntry> entry_of(const std::string& line) {
 
 std::optional<MountEntry> last_where(const auto& wanted) {
     const std::vector<MountEntry> table = mount_table();
-    for (const MountEntry& entry : table | std::views::reverse)
-        if (wanted(entry)) return entry;
-    return std::nullopt;
+    const auto found = std::find_if(table.rbegin(), table.rend(), wanted);
+    return found == table.rend() ? std::nullopt : std::optional{*found};
 }
 
 }  // namespace

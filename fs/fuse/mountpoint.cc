@@ -114,7 +114,7 @@ std::string read_all(int descriptor) {
 }
 
 /// Runs fusermount3. With `wants_device` it is asked for a mount, whose descriptor it hands over.
-HelperResult run_helper(std::vector<const char*> arguments, bool wants_device) {
+HelperResult run_helper(const std::vector<const char*>& arguments, bool wants_device) {
     HelperResult result;
     std::array<int, 2> sockets{-1, -1};
     std::array<int, 2> pipes{-1, -1};
@@ -229,7 +229,7 @@ int detach(const std::string& mountpoint, Detach how) {
     std::vector<const char*> arguments{"-u"};
     if (how == Detach::at_once) arguments.push_back("-z");
     arguments.insert(arguments.end(), {"--", mountpoint.c_str()});
-    const HelperResult result = run_helper(std::move(arguments), false);
+    const HelperResult result = run_helper(arguments, false);
     if (result.status == 0) return 0;
     return result.text.find(reason(EBUSY)) != std::string::npos ? EBUSY : EPERM;
 }

@@ -237,7 +237,7 @@ TEST_CASE("a shared mapping and read and write see each other", "[mount][content
     CHECK((std::string(bytes, text.size()) == text));
     write_at(*file, "through write", 5000);
     CHECK(std::string(bytes + 5000, 13) == "through write");
-    std::memcpy(bytes + 9000, "through memory", 14);
+    std::string_view{"through memory"}.copy(bytes + 9000, 14);
     CHECK(read_at(*file, 9000, 14) == "through memory");
     REQUIRE(msync(memory, text.size(), MS_SYNC) == 0);
     REQUIRE(munmap(memory, text.size()) == 0);
@@ -348,7 +348,8 @@ TEST_CASE("two processes work in one mount at the same time", "[mount][content][
         const int shared = open(mounted.path("shared").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
         for (int i = 0; i < 150; ++i) {
             const std::string name = own + "/" + std::to_string(i);
-            const std::string text = noise(static_cast<std::uint64_t>(job * 1000 + i), 30000);
+            const std::string text = noise(
+                static_cast<std::uint64_t>(job) * 1000 + static_cast<std::uint64_t>(i), 30000);
             const int file = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
             std::string back(text.size(), '\0');
             if (pwrite(file, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||

@@ -409,7 +409,10 @@ TEST_CASE("kill -9 under load loses nothing that had returned", "[mount][crash]"
             const std::uint64_t returned = progress[worker].returned;
             operations += returned;
             const Tree found = tree_in(mounted.path("worker" + std::to_string(worker)));
-            CHECK(judge(seed * 100 + static_cast<std::uint64_t>(worker), returned, found) == "");
+            const std::string lost =
+                judge(seed * 100 + static_cast<std::uint64_t>(worker), returned, found);
+            INFO(lost);
+            CHECK(lost.empty());
         }
         // It can be worked with.
         write_file(mounted.path("afterwards"), noise(seed, 100000));

@@ -99,7 +99,7 @@ std::vector<Workload> rename_workloads() {
                           write("/a", 0, 5000, 1),   create("/b"),         write("/b", 0, 9000, 2),
                           make_directory("/d/sub"),  create("/d/sub/x"),   create("/e/y"),
                           make_directory("/e/empty")};
-    const auto add = [&](std::string name, Operations recorded) {
+    const auto add = [&](const std::string& name, Operations recorded) {
         list.push_back({.name = "rename " + name, .before = tree, .recorded = std::move(recorded)});
     };
     add("in a directory", {rename("/a", "/c")});
@@ -129,7 +129,7 @@ std::vector<Workload> rename_workloads() {
 
 std::vector<Workload> content_workloads() {
     std::vector<Workload> list;
-    const auto add = [&](std::string name, Operations before, Operations recorded) {
+    const auto add = [&](const std::string& name, const Operations& before, Operations recorded) {
         list.push_back({.name = "write: " + name,
                         .before = Operations{create("/a")} + before,
                         .recorded = std::move(recorded)});
@@ -202,7 +202,7 @@ std::vector<Workload> content_workloads() {
 
 std::vector<Workload> truncate_workloads() {
     std::vector<Workload> list;
-    const auto add = [&](std::string name, Operations before, Operations recorded) {
+    const auto add = [&](const std::string& name, Operations before, Operations recorded) {
         list.push_back({.name = "truncate: " + name,
                         .before = std::move(before),
                         .recorded = std::move(recorded)});
@@ -233,7 +233,7 @@ std::vector<Workload> truncate_workloads() {
 
 std::vector<Workload> attribute_workloads() {
     std::vector<Workload> list;
-    const auto add = [&](std::string name, Operations before, Operations recorded) {
+    const auto add = [&](const std::string& name, const Operations& before, Operations recorded) {
         list.push_back({.name = "attributes: " + name,
                         .before = Operations{create("/a"), make_directory("/d")} + before,
                         .recorded = std::move(recorded)});
@@ -263,7 +263,7 @@ std::vector<Workload> mount_workloads() {
     std::vector<Workload> list;
     const Operations tree{create("/a"), write("/a", 0, 10000), make_directory("/d"), create("/d/b"),
                           set_attribute("/d/b", "user.x", 100)};
-    const auto add = [&](std::string name, Operations before, Operations recorded) {
+    const auto add = [&](const std::string& name, const Operations& before, Operations recorded) {
         list.push_back({.name = name, .before = tree + before, .recorded = std::move(recorded)});
     };
     add("unmount", {}, {unmount()});
