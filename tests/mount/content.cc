@@ -285,6 +285,18 @@ TEST_CASE("a write by another user takes setuid away", "[mount][content]") {
     CHECK(mode() == 0777);
 }
 
+TEST_CASE("a program that another user wrote into does not run setuid", "[mount][content]") {
+    KernelMount mounted;
+    mounted.mount(dax_option());
+    const std::string program = mounted.path("id");
+    REQUIRE(run({"cp", "/usr/bin/id", program}).status == 0);
+    REQUIRE(chmod(program.c_str(), 04777) == 0);
+    CHECK(run({program, "-u"}, 1000).out == "0\n");
+    // The kernel is not asked for the attributes between the write and the start.
+    CHECK(run({"sh", "-c", "printf x >>" + program + " && " + program + " -u"}, 1000).out ==
+          "1000\n");
+}
+
 TEST_CASE("a full region refuses with ENOSPC, keeps what it has, and gives everything back",
           "[mount][content][space]") {
     const std::uint64_t mib = GENERATE(1, 48);

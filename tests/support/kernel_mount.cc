@@ -120,6 +120,15 @@ std::string all_of(int descriptor) {
     return text;
 }
 
+/// `options`, and those of PINFS_TEST_MOUNT_OPTIONS (io_uring, say), as words of a command.
+std::vector<std::string> option_words(const std::string& options) {
+    const char* more = std::getenv("PINFS_TEST_MOUNT_OPTIONS");
+    std::vector<std::string> words;
+    if (!options.empty()) words.insert(words.end(), {"-o", options});
+    if (more != nullptr) words.insert(words.end(), {"-o", more});
+    return words;
+}
+
 [[noreturn]] void become(const std::vector<std::string>& words, int out, int err, uid_t uid) {
     dup2(out, STDOUT_FILENO);
     dup2(err, STDERR_FILENO);
@@ -200,7 +209,7 @@ KernelMount::~KernelMount() {
 
 Ran KernelMount::try_mount(const std::string& options, uid_t uid) {
     std::vector<std::string> words{"pinfs", "mount", region(), root()};
-    if (!options.empty()) words.insert(words.end(), {"-o", options});
+    for (std::string& word : option_words(options)) words.push_back(std::move(word));
     return run(words, uid);
 }
 
@@ -228,7 +237,7 @@ void KernelMount::mount_in_foreground(const std::string& options) {
     const int file = open(outside("log").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     REQUIRE(file >= 0);
     std::vector<std::string> words{"pinfs", "mount", "-f", region(), root()};
-    if (!options.empty()) words.insert(words.end(), {"-o", options});
+    for (std::string& word : option_words(options)) words.push_back(std::move(word));
     foreground_ = fork();
     REQUIRE(foreground_ >= 0);
     if (foreground_ == 0) become(words, file, file, 0);
