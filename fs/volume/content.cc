@@ -47,8 +47,8 @@ Expected<bool> Volume::Core::open(Ino ino) {
                      (options_.dax == DaxMode::always ||
                       (options_.dax == DaxMode::inode && (inode.flags & media::kInodeDax) != 0));
     // Blocks that an interrupted writer left behind the end go with this open's release.
-    if (inode.blocks > blocks_of(inode.size) && (inode.flags & media::kInodeKeepBeyondEnd) == 0 &&
-        S_ISREG(inode.mode)) {
+    if (!options_.read_only && inode.blocks > blocks_of(inode.size) &&
+        (inode.flags & media::kInodeKeepBeyondEnd) == 0 && S_ISREG(inode.mode)) {
         const auto last = TRY(Extents(units_, inode).last());
         if (last && last->end() > blocks_of(inode.size)) state->preallocated.store(true);
     }

@@ -83,7 +83,7 @@ Expected<void> Volume::Core::mount() {
     inodes_.set_used(totals.inodes);
     TRY(mark_mounted());
     TRY(inodes_.load());
-    {
+    if (!options_.read_only) {
         const TableLock lock{inodes_.mutex()};
         TRY(inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); }));
     }

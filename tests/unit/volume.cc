@@ -211,6 +211,9 @@ TEST_CASE("a file of 16 TiB is sparse, and ends there", "[volume][unit]") {
 TEST_CASE("a read-only mount reads, replays, and changes nothing else", "[volume][unit]") {
     Mounted fs{{.bytes = 4_MiB}};
     fs.make_file("/f", 5000, 1);
+    // An orphan stays for the next mount that may write.
+    must(fs->make(kRootIno, "orphan", {.mode = S_IFREG | 0644}, kUser));
+    must(fs->unlink(kRootIno, "orphan"));
     fs.abandon();
     auto options = test::mount_options();
     options.read_only = true;
@@ -224,7 +227,9 @@ TEST_CASE("a read-only mount reads, replays, and changes nothing else", "[volume
     Bytes out(5000);
     CHECK(must(volume->read(ino, 0, out)) == 5000);
     CHECK(out == pattern(0, 5000, 1));
+    must(volume->finish_pending());
     must(volume->unmount());
+    CHECK(must(check(fs.region())).totals.orphans == 1);
 }
 
 TEST_CASE("a damaged superblock is rebuilt from the other copy", "[volume][fault]") {
