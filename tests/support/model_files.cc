@@ -43,8 +43,8 @@ int ModelFiles::find(const std::string& path, NodePointer& out) const {
 int ModelFiles::find_place(const std::string& path, Place& out) const {
     const auto slash = path.rfind('/');
     if (const int error = find(path.substr(0, slash), out.directory); error != 0) return error;
-    if (!is_directory(out.directory->mode)) return ENOTDIR;
     out.name = path.substr(slash + 1);
+    if (!is_directory(out.directory->mode)) return 0;  // ENOTDIR is the operation's own
     const auto child = out.directory->children.find(out.name);
     out.node = child == out.directory->children.end() ? nullptr : child->second;
     return 0;
@@ -59,6 +59,7 @@ bool ModelFiles::is_below(const NodePointer& node, const NodePointer& top) {
 int ModelFiles::make(const Operation& operation, std::uint32_t mode) {
     Place place;
     if (const int error = find_place(operation.path, place); error != 0) return error;
+    if (!is_directory(place.directory->mode)) return ENOTDIR;
     if (place.node) return EEXIST;
     auto node = std::make_shared<Node>();
     node->mode = mode;
@@ -89,6 +90,7 @@ int ModelFiles::link(const Operation& operation) {
     if (const int error = find(operation.path, node); error != 0) return error;
     if (const int error = find_place(operation.other, place); error != 0) return error;
     if (node == place.directory) return EPERM;
+    if (!is_directory(place.directory->mode)) return ENOTDIR;
     if (place.node) return EEXIST;
     if (is_directory(node->mode)) return EPERM;
     if (node->nlink == 0) return ENOENT;
@@ -104,7 +106,9 @@ int ModelFiles::rename(const Operation& operation) {
     if (const int error = find_place(operation.path, from); error != 0) return error;
     if (const int error = find_place(operation.other, to); error != 0) return error;
     const bool exchange = (operation.number & kRenameExchange) != 0;
+    if (!is_directory(from.directory->mode)) return ENOTDIR;
     if (!from.node) return ENOENT;
+    if (!is_directory(to.directory->mode)) return ENOTDIR;
     if (to.node && (operation.number & kRenameNoReplace) != 0) return EEXIST;
     if (!to.node && exchange) return ENOENT;
     if (is_directory(from.node->mode) && is_below(to.directory, from.node)) return EINVAL;
@@ -139,6 +143,7 @@ int ModelFiles::rename(const Operation& operation) {
 int ModelFiles::remove(const Operation& operation) {
     Place place;
     if (const int error = find_place(operation.path, place); error != 0) return error;
+    if (!is_directory(place.directory->mode)) return ENOTDIR;
     if (!place.node) return ENOENT;
     const bool directory = operation.what == Do::remove_directory;
     if (directory != is_directory(place.node->mode)) return directory ? ENOTDIR : EISDIR;

@@ -59,33 +59,6 @@ void add_content(Volume& volume, Ino ino, std::uint64_t size, FileState& file) {
                        std::min((extent.file_block + extent.blocks) * kBlockBytes, size), file);
 }
 
-FileState state_of(Volume& volume, Ino ino) {
-    const Attributes attributes = must(volume.attributes(ino));
-    FileState file{.mode = attributes.mode,
-                   .nlink = attributes.nlink,
-                   .uid = attributes.uid,
-                   .gid = attributes.gid,
-                   .device_major = attributes.device_major,
-                   .device_minor = attributes.device_minor,
-                   .size = attributes.size_bytes,
-                   .atime = attributes.atime,
-                   .mtime = attributes.mtime,
-                   .ctime = attributes.ctime,
-                   .btime = attributes.btime,
-                   .flags = attributes.flags & ~kInternalFlags,
-                   .ino = attributes.ino.value,
-                   .generation = attributes.generation,
-                   .target = {},
-                   .first_name = {},
-                   .attributes = {},
-                   .blocks = {}};
-    for (const std::string& name : must(volume.attribute_names(ino)))
-        file.attributes[name] = must(volume.attribute(ino, name));
-    if (S_ISREG(attributes.mode)) add_content(volume, ino, attributes.size_bytes, file);
-    if (S_ISLNK(attributes.mode)) file.target = must(volume.read_link(ino));
-    return file;
-}
-
 struct Child {
     std::string name;
     Ino ino;
@@ -123,6 +96,33 @@ Bytes pattern(std::uint64_t offset, std::size_t bytes, std::uint64_t seed) {
         result[i] = static_cast<std::byte>(word >> (at % 8 * 8));
     }
     return result;
+}
+
+FileState state_of(Volume& volume, Ino ino) {
+    const Attributes attributes = must(volume.attributes(ino));
+    FileState file{.mode = attributes.mode,
+                   .nlink = attributes.nlink,
+                   .uid = attributes.uid,
+                   .gid = attributes.gid,
+                   .device_major = attributes.device_major,
+                   .device_minor = attributes.device_minor,
+                   .size = attributes.size_bytes,
+                   .atime = attributes.atime,
+                   .mtime = attributes.mtime,
+                   .ctime = attributes.ctime,
+                   .btime = attributes.btime,
+                   .flags = attributes.flags & ~kInternalFlags,
+                   .ino = attributes.ino.value,
+                   .generation = attributes.generation,
+                   .target = {},
+                   .first_name = {},
+                   .attributes = {},
+                   .blocks = {}};
+    for (const std::string& name : must(volume.attribute_names(ino)))
+        file.attributes[name] = must(volume.attribute(ino, name));
+    if (S_ISREG(attributes.mode)) add_content(volume, ino, attributes.size_bytes, file);
+    if (S_ISLNK(attributes.mode)) file.target = must(volume.read_link(ino));
+    return file;
 }
 
 Snapshot snapshot_of(Volume& volume) {
@@ -252,7 +252,11 @@ Mounted::Mounted(pmem::Region& region) : region_{&region} { mount(); }
 
 Mounted::~Mounted() = default;
 
-void Mounted::mount() { volume_ = must(Volume::mount(*region_, mount_options())); }
+void Mounted::mount(bool background) {
+    MountOptions options = mount_options();
+    options.background = background;
+    volume_ = must(Volume::mount(*region_, options));
+}
 
 void Mounted::unmount() {
     must(volume_->unmount());

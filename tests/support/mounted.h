@@ -71,6 +71,8 @@ struct FileState {
 using Snapshot = std::map<std::string, FileState>;
 
 Snapshot snapshot_of(Volume& volume);
+/// Of one inode, whatever its names; `first_name` is empty.
+FileState state_of(Volume& volume, Ino ino);
 /// Empty if they agree, else the first few differences.
 std::string difference(const Snapshot& found, const Snapshot& expected);
 /// The same for one name.
@@ -116,7 +118,7 @@ public:
     Volume* operator->() const { return volume_.get(); }
     [[nodiscard]] bool is_mounted() const { return volume_ != nullptr; }
 
-    void mount();
+    void mount(bool background = false);
     void unmount();
     void remount();
     /// As a killed daemon: what is in memory is gone.

@@ -64,9 +64,10 @@ inline std::uint32_t handle_of(const std::string& path) {
 class Runner {
 public:
     explicit Runner(Mounted& fs) : fs_{fs} {}
-    /// Throws only what is a failure of the test: a short write.
     Expected<void> run(const Operation& operation);
     [[nodiscard]] Expected<Ino> find(const std::string& path) const;
+    /// Bytes of the last write or append.
+    [[nodiscard]] std::uint64_t written() const { return written_; }
 
 private:
     Expected<void> run_here(const Operation& operation);
@@ -75,6 +76,7 @@ private:
 
     Mounted& fs_;
     std::map<std::uint32_t, Ino> open_;
+    std::uint64_t written_ = 0;
 };
 
 }  // namespace pinfs::test
