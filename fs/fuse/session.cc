@@ -178,7 +178,9 @@ bool Session::Core::run() {
     fuse_loop_cfg_set_idle_threads(config, thread_count());
 
     edge_.invalidator.start(session_);
-    std::thread watcher{[this] { watch(); }};
+    std::thread watcher{[this] {
+        watch();
+    }};
     const int result = fuse_session_loop_mt(session_, config);
     fuse_loop_cfg_destroy(config);
     if (result != 0) spdlog::error("the connection to the kernel failed: {}", strerror(-result));

@@ -179,8 +179,8 @@ public:
     /// zeros.
     Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
     /// Bytes written: fewer than given where the region fills up or the largest file ends. Durable
-    /// when it returns; the times of an overwrite in place at sync, release, or within 5 s (SPEC 6.1,
-    /// 6.2). With `append` the offset is the end of the file.
+    /// when it returns; the times of an overwrite in place at sync, release, or within 5 s
+    /// (SPEC 6.1, 6.2). With `append` the offset is the end of the file.
     Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
                                 std::span<const std::byte> bytes, bool append = false,
                                 bool kill_privileges = false);
