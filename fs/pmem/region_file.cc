@@ -130,10 +130,15 @@ bool takes_map_sync(int fd, int protection, std::uint64_t bytes) {
     return true;
 }
 
-bool names_a_lock(const std::string& fdinfo) {
+/// Whether the open file that `fdinfo` tells of has an flock on an inode of this number. Its line
+/// is `lock: 1: FLOCK ADVISORY WRITE pid major:minor:inode begin end`.
+bool names_a_lock(const std::string& fdinfo, ino_t ino) {
     std::ifstream file(fdinfo);
+    const std::string number = ":" + std::to_string(ino) + " ";
     for (std::string line; std::getline(file, line);)
-        if (line.starts_with("lock:") && line.find("FLOCK") != std::string::npos) return true;
+        if (line.starts_with("lock:") && line.find("FLOCK") != std::string::npos &&
+            line.find(number) != std::string::npos)
+            return true;
     return false;
 }
 
@@ -231,10 +236,11 @@ std::string Region::lock_holders(const std::string& path) {
         const std::string process = "/proc/" + pid;
         bool has_it = false;
         for_each_number(process + "/fd", [&](const std::string& fd) {
+            // The file itself is asked last: on a file system that hangs it would not answer.
             struct stat status {};
-            if (!has_it && stat((process + "/fd/" + fd).c_str(), &status) == 0 &&
-                status.st_dev == wanted.st_dev && status.st_ino == wanted.st_ino)
-                has_it = names_a_lock(process + "/fdinfo/" + fd);
+            has_it = has_it || (names_a_lock(process + "/fdinfo/" + fd, wanted.st_ino) &&
+                                stat((process + "/fd/" + fd).c_str(), &status) == 0 &&
+                                status.st_dev == wanted.st_dev && status.st_ino == wanted.st_ino);
         });
         if (!has_it) return;
         std::string command;
