@@ -57,9 +57,9 @@ public:
     ///   P2  seal {crc32c, log_bytes}: one aligned 8-byte store, the commit point
     ///   P3  every record to its place
     ///   P4  seal cleared
-    /// A fence stands after P1, P2, P3 and P4; file data that the records name was fenced by this
-    /// thread before. Cut before P2: nothing happened. Between P2 and P4: replay repeats P3.
-    /// Errors: media_error (nothing happened), shut_down.
+    /// A fence stands after P1, P2, P3 and P4; the first one also orders file data that the records
+    /// name and this thread stored before. Cut before P2: nothing happened. Between P2 and P4:
+    /// replay repeats P3. Errors: media_error (nothing happened), shut_down.
     Expected<void> commit(Transaction& transaction, const Totals& added);
 
     /// Largest log that fits a lane; steps of large operations stay below.

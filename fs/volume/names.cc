@@ -74,9 +74,7 @@ Expected<void> Volume::Core::store_target(Change& change, media::Inode& inode,
     }
     if (bytes.size() >= kBlockBytes) return fail(Cause::name_too_long);
     const std::uint64_t offset = TRY(change.allocate_block());
-    TRY(region_.copy_in(offset, bytes));
-    TRY(region_.zero(offset + bytes.size(), kBlockBytes - bytes.size()));
-    region_.fence();  // the target is there before the inode that names it
+    TRY(region_.copy_in(offset, bytes));  // fenced with the commit's first step, before its seal
     TRY(inode::Extents(change, inode)
             .add({.file_block = 0, .blocks = 1, .start_block = offset / kBlockBytes}));
     ++inode.blocks;

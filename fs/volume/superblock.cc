@@ -100,8 +100,8 @@ Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair) {
         media::Superblock copy = super;
         copy.own_offset = first_is == Copy::good ? media::kSuperCopyOffset : 0;
         copy.crc32c = unit_checksum(kSuperSeed, std::as_bytes(std::span{&copy, 1}));
+        // Fenced with the first commit of the mount; until then the next mount does it again.
         TRY(region.store_flush(copy.own_offset, std::as_bytes(std::span{&copy, 1})));
-        region.fence();
     }
     return super;
 }

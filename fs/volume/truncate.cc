@@ -68,13 +68,13 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             if (inode.size != old_size) continue;
             const std::uint64_t tail_end = std::min(size_bytes, round_up(old_size, kBlockBytes));
             if (tail_end > old_size) {
-                // What lies behind the end in its block becomes readable: zeros first.
+                // What lies behind the end in its block becomes readable: zeros first, fenced with
+                // the commit's first step.
                 const auto tail = TRY(
                     Extents(units_, inode).map(old_size / kBlockBytes, old_size / kBlockBytes + 1));
                 if (tail[0].is_written()) {
                     TRY(region_.zero(tail[0].start_block * kBlockBytes + old_size % kBlockBytes,
                                      tail_end - old_size));
-                    region_.fence();  // zeros | size
                 }
             }
         }

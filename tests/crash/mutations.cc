@@ -3,8 +3,6 @@
 // The mutation run: every place that flushes or fences is removed in turn, and some image of some
 // workload must then be bad. What survives is a missing test, or a flush or fence that nobody
 // needs.
-#include <algorithm>
-#include <array>
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <set>
@@ -19,19 +17,6 @@
 namespace {
 
 using namespace pinfs::test;
-
-/// What may survive: one place of a kind in a file.
-struct Spared {
-    std::string_view file;
-    bool is_fence;
-    const char* why;
-};
-constexpr std::array kSpared{
-    Spared{"fs/volume/names.cc", true, "the commit's own first fence comes before its seal"},
-    Spared{"fs/volume/truncate.cc", true, "the commit's own first fence comes before its seal"},
-    Spared{"fs/volume/superblock.cc", true, "the first commit of the mount fences, too"},
-    Spared{"fs/volume/names.cc", false, "nobody reads a symbolic link's block behind its target"},
-};
 
 /// Thrown by the visitor to leave at the first bad image.
 struct Caught {};
@@ -103,16 +88,7 @@ TEST_CASE("mutations: no flush and no fence can be left out", "[journal][volume]
     const std::set<Site> survivors = run.survivors();
     std::printf("mutations: %zu sites, %zu caught, %zu images\n", run.sites(),
                 run.sites() - survivors.size(), run.images());
-    std::vector<Spared> spared{kSpared.begin(), kSpared.end()};
     for (const Site& site : survivors) {
-        const auto known = std::ranges::find_if(spared, [&](const Spared& one) {
-            return one.file == site.file && one.is_fence == site.is_fence;
-        });
-        if (known != spared.end()) {
-            std::printf("spared: %s: %s\n", site.text().c_str(), known->why);
-            spared.erase(known);
-            continue;
-        }
         std::printf("survivor: %s\n", site.text().c_str());
         FAIL_CHECK("nothing fails without " + site.text());
     }
