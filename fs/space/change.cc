@@ -28,6 +28,7 @@ void for_each_group(BlockRun run, const Visit& visit) {
 }  // namespace
 
 Change::~Change() {
+    for (const BlockRun run : aside_) allocator_.release(run);
     if (committed_) return;
     for (const BlockRun run : allocated_) allocator_.release(run);
 }
@@ -40,7 +41,19 @@ Expected<std::vector<BlockRun>> Change::allocate(Request request) {
     return runs;
 }
 
+Expected<void> Change::set_aside(std::uint64_t blocks) {
+    return allocator_.reserve({.blocks = blocks, .reserve = reserve_}, aside_);
+}
+
 Expected<std::uint64_t> Change::allocate_block(std::uint64_t goal) {
+    if (!aside_.empty()) {
+        BlockRun& run = aside_.back();
+        const std::uint64_t block = run.begin;
+        run = {run.begin + 1, run.count - 1};
+        if (run.count == 0) aside_.pop_back();
+        allocated_.push_back({block, 1});
+        return block * kBlockBytes;
+    }
     const auto runs = TRY(allocate({.blocks = 1, .goal = goal, .aligned = false}));
     return runs.front().begin * kBlockBytes;
 }

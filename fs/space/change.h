@@ -35,6 +35,9 @@ public:
     Expected<std::vector<BlockRun>> allocate(Request request);
     /// One block of metadata near `goal`; its region offset.
     Expected<std::uint64_t> allocate_block(std::uint64_t goal = 0);
+    /// Reserves blocks for what allocate_block may be asked for later, so that this change does not
+    /// fail half-way for want of them. What is not used goes back.
+    Expected<void> set_aside(std::uint64_t blocks);
     /// The blocks are free once this is committed. They must be in use now, and reachable through
     /// nothing but what this change removes.
     void free(BlockRun run);
@@ -61,6 +64,7 @@ private:
     Reserve reserve_;
     std::vector<BlockRun> allocated_;
     std::vector<BlockRun> freed_;
+    std::vector<BlockRun> aside_;
     std::uint64_t inodes_added_ = 0;
     std::vector<std::function<void()>> actions_;
     bool committed_ = false;

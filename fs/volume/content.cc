@@ -35,6 +35,10 @@ struct Volume::Core::WritePlan {
 
     [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
     [[nodiscard]] bool extends() const { return end() > old_size; }
+    /// Tree nodes that its new extents may need at most.
+    [[nodiscard]] std::uint64_t nodes_max(unsigned map_level) const {
+        return 4 + map_level + pieces.size() / 20;
+    }
 };
 
 Expected<bool> Volume::Core::open(Ino ino) {
@@ -237,6 +241,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
         round_down(plan.extends() ? std::min(plan.offset, size) : plan.offset, kBlockBytes),
         plan.extends() ? kToTheEnd : round_up(plan.end(), kBlockBytes), RangeLock::Mode::exclusive};
     bool in_place = false;
+    unsigned map_level = 0;
     {
         const Shared lock{state.mutex};
         const auto inode = TRY(read_inode(state));
@@ -253,6 +258,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
             const auto before = TRY(extents.map(size / kBlockBytes - 1, size / kBlockBytes));
             if (!before[0].is_hole()) plan.tail = before[0];
         }
+        map_level = inode.map_level;
         in_place = !plan.extends() && !has_privileges &&
                    std::ranges::all_of(plan.pieces, &Mapping::is_written);
     }
@@ -264,6 +270,10 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
 
     Change one = change(space::Reserve::keep);
     TRY(place_data(one, plan));
+    // Once bytes that were there are overwritten, nothing may be refused any more.
+    const auto written = std::ranges::count_if(plan.pieces, &Mapping::is_written);
+    if (written > 0 && written < std::ssize(plan.pieces))
+        TRY(one.set_aside(plan.nodes_max(map_level)));
     TRY(copy_data(plan));
     const Exclusive lock{state.mutex};
     auto* inode = TRY(edit_inode(one, state));
