@@ -16,6 +16,9 @@ constexpr std::uint32_t kUserFlags =
     media::kInodeDax | media::kInodeImmutable | media::kInodeAppendOnly | media::kInodeNoDump |
     media::kInodeNoAtime | media::kInodeSync | media::kInodeProjectInherit;
 
+/// What the kernel gives a program that it executes; setuid's finer kin.
+constexpr std::string_view kCapability = "security.capability";
+
 void kill_privilege_bits(media::Inode& inode) {
     inode.mode &= ~static_cast<std::uint32_t>(S_ISUID);
     if ((inode.mode & S_IXGRP) != 0) inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
@@ -128,6 +131,7 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
         if (!there && how == SetAttribute::replace) return fail(Cause::no_attribute);
         TRY(inode::write_attributes(one, *inode, TRY(inode::with_attribute(bytes, name, &value))));
         set_ctime(*inode, now());
+        if (name == kCapability) state->no_capability = false;
         return one.commit();
     });
 }
@@ -145,6 +149,23 @@ Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
     TRY(inode::write_attributes(one, *inode, TRY(inode::with_attribute(bytes, name, nullptr))));
     set_ctime(*inode, now());
     return one.commit();
+}
+
+Expected<void> Volume::Core::drop_capability(InodeState& state) {
+    if (state.no_capability.load()) return {};
+    bool has_one = false;
+    {
+        const Shared lock{state.mutex};
+        const auto inode = TRY(read_inode(state));
+        if (inode.attributes != 0)
+            has_one = TRY(find_value(TRY(inode::read_attributes(units_, inode)), kCapability))
+                          .has_value();
+        state.no_capability = !has_one;  // who sets one has the lock exclusively
+    }
+    if (!has_one) return {};
+    const auto removed = remove_attribute(state.ino, kCapability);
+    if (!removed && removed.error().cause != Cause::no_attribute) return removed;
+    return {};
 }
 
 }  // namespace pinfs

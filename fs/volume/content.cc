@@ -303,6 +303,7 @@ Expected<std::size_t> Volume::Core::write(Ino ino, std::uint64_t offset_bytes,
     TRY(admit_change());
     if (bytes.empty()) return std::size_t{0};
     const Use state = use(ino);
+    TRY(drop_capability(*state));
     for (std::size_t count = bytes.size();;) {
         const auto written = with_space([&] {
             return write_once(*state, offset_bytes, bytes.first(count), append, kill_privileges);

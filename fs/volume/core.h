@@ -107,6 +107,9 @@ public:
     Expected<void> set_attribute(Ino ino, std::string_view name, std::span<const std::byte> value,
                                  SetAttribute how);
     Expected<void> remove_attribute(Ino ino, std::string_view name);
+    /// Takes the capabilities of a program away that is about to be written: a change of its own
+    /// before the write.
+    Expected<void> drop_capability(InodeState& state);
     // ---- content.cc
     Expected<bool> open(Ino ino);
     void release(Ino ino);

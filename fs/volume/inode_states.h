@@ -28,8 +28,9 @@ struct InodeState {
     RangeLock ranges;
     std::atomic<std::uint64_t> slot_offset{0};  ///< of the inode in its chunk; 0: not looked up yet
     std::atomic<std::int64_t> lazy_time_ns{0};  ///< mtime and ctime newer than media's; 0: none
-    std::atomic<bool> preallocated{false};  ///< blocks beyond EOF to give back at the last release
-    bool dead = false;                      ///< freed on media; guarded by mutex
+    std::atomic<bool> preallocated{false};   ///< blocks beyond EOF to give back at the last release
+    std::atomic<bool> no_capability{false};  ///< known to have no security.capability
+    bool dead = false;                       ///< freed on media; guarded by mutex
 
 private:
     friend class InodeStates;

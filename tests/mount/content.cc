@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -296,6 +297,35 @@ TEST_CASE("a program that another user wrote into does not run setuid", "[mount]
     // The kernel is not asked for the attributes between the write and the start.
     CHECK(run({"sh", "-c", "printf x >>" + program + " && " + program + " -u"}, 1000).out ==
           "1000\n");
+}
+
+TEST_CASE("a write takes a program's capabilities away", "[mount][content]") {
+    KernelMount mounted;
+    mounted.mount(dax_option());
+    const std::string program = mounted.path("program");
+    write_file(program, "x");
+    REQUIRE(chmod(program.c_str(), 0777) == 0);
+    // struct vfs_cap_data of revision 2, effective: CAP_NET_RAW.
+    const std::uint32_t capability[5] = {0x02000001, 1u << 13, 0, 0, 0};
+    const auto has_one = [&] {
+        return getxattr(program.c_str(), "security.capability", nullptr, 0) > 0;
+    };
+    const auto give = [&] {
+        REQUIRE(setxattr(program.c_str(), "security.capability", capability, sizeof(capability),
+                         0) == 0);
+        CHECK(has_one());
+    };
+    for (int round = 0; round < 2; ++round) {
+        give();
+        CHECK(run({"sh", "-c", "echo x >>" + program}, 1000).status == 0);
+        CHECK(!has_one());
+    }
+    give();
+    CHECK(run({"truncate", "-s", "0", program}, 1000).status == 0);
+    CHECK(!has_one());
+    give();
+    REQUIRE(chown(program.c_str(), 1, 1) == 0);
+    CHECK(!has_one());
 }
 
 TEST_CASE("a full region refuses with ENOSPC, keeps what it has, and gives everything back",
