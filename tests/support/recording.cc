@@ -218,9 +218,13 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
         if (operation.what == Do::finish_pending || operation.what == Do::unmount) lazy.clear();
         return fresh;
     };
-    const auto state = [&] {
+    Snapshot raw;  // with the times that are in memory alone
+    const auto state = [&](bool nothing_changes) {
         if (!fs.is_mounted()) return last;
         Snapshot seen = fs.snapshot();
+        if (const std::string wrong = difference(seen, raw); nothing_changes && !wrong.empty())
+            throw std::runtime_error(name() + ", but nothing was to change:\n" + wrong);
+        raw = seen;
         if (const std::string wrong = difference(seen, model.snapshot()); !wrong.empty())
             throw std::runtime_error(name() + ", not as the model has it:\n" + wrong);
         for (auto& [path, file] : seen)
@@ -232,7 +236,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     };
     for (const Operation& operation : workload.before) (void)run(operation);
     if (fs.is_mounted()) {
-        timeline_.start(last = state());
+        timeline_.start(last = state(false));
     } else {
         // What is there is what a mount will find; the workload's own mount is the recorded one.
         last = model.snapshot();
@@ -244,7 +248,8 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     for (const Operation& operation : workload.recorded) {
         const auto fresh = run(operation);
         crash().mark(++completed);
-        last = state();
+        last = state(operation.what == Do::sync || operation.what == Do::release ||
+                     operation.what == Do::finish_pending);
         timeline_.add(last, fresh);
     }
     crash().stop_recording();
@@ -324,7 +329,7 @@ Effort effort() {
     if (which == "nightly")
         return {.per_fence_max = 512, .use_every = 4, .recovery_every = 50, .scale = 20};
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return {.per_fence_max = 12, .use_every = 20, .recovery_every = 400, .scale = 0.1};
+    return {.per_fence_max = 20, .use_every = 16, .recovery_every = 400, .scale = 0.2};
 #endif
     if (which == "quick")
         return {.per_fence_max = 24, .use_every = 16, .recovery_every = 400, .scale = 0.3};
