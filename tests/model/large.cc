@@ -165,6 +165,26 @@ TEST_CASE("model: a file of many small extents is filled, cut and filled again",
     CHECK(fs->statistics().blocks_free == free_at_first);
 }
 
+TEST_CASE("model: a file of several groups is cut in steps", "[inode][model]") {
+    // One extent may be longer than what one change frees.
+    constexpr std::uint64_t kSize = 330_MiB;
+    Mounted fs{{.bytes = 400_MiB, .poison = false}};
+    const std::uint64_t free_at_first = fs->statistics().blocks_free;
+    const Ino file = fs.make_file("/file");
+    const Bytes piece = pattern(0, 1_MiB, 1);
+    for (std::uint64_t at = 0; at < kSize; at += piece.size()) fs.write(file, at, piece);
+    fs.check_clean();
+    fs.truncate(file, 20_MiB + 1);
+    fs.check_clean();
+    CHECK(must(fs->attributes(file)).blocks <= blocks_of(20_MiB + 1) + 2);
+    CHECK(fs.read(file, 19_MiB, 1_MiB) == piece);
+    for (std::uint64_t at = 20_MiB; at < kSize; at += piece.size()) fs.write(file, at, piece);
+    must(fs->unlink(kRootIno, "file"));
+    must(fs->finish_pending());
+    fs.check_clean();
+    CHECK(fs->statistics().blocks_free == free_at_first);
+}
+
 TEST_CASE("model: a sparse file of sixteen terabytes", "[inode][model]") {
     const std::uint64_t seed = seed_of_test("sparse", 1);
     Mounted fs{{.bytes = 32_MiB, .poison = true}};

@@ -296,6 +296,18 @@ std::vector<Workload> growth_workloads() {
     list.push_back({.name = "a chunk of inodes empties",
                     .before = inodes + Operations{create("/14"), create("/15"), unmount(), mount()},
                     .recorded = {unlink("/14"), unlink("/15"), finish_pending(), create("/z")}});
+    // 504 chunks of 15 inodes fill an index block of level 1; the root directory has one of them.
+    Operations many{make_directory("/d")};
+    constexpr std::size_t kInodes = 504 * 15 - 2;
+    for (std::size_t i = 0; i < kInodes - 1; ++i) many.push_back(create(numbered("/d/f", i)));
+    for (std::size_t i = 0; i < kInodes - 10; ++i) many.push_back(unlink(numbered("/d/f", i)));
+    many.push_back(finish_pending());
+    list.push_back({.name = "the inode table grows a second level and loses it",
+                    .fs = {.bytes = 16_MiB},
+                    .before = std::move(many),
+                    .recorded = {create("/a"), create("/b"), create("/c"), unlink("/b"),
+                                 unlink("/c"), finish_pending()},
+                    .per_fence_max = 16});
     // Each thread allocates in another group; one change then frees in two, and takes from two.
     const auto elsewhere = [](Operation operation) {
         operation.elsewhere = true;
