@@ -173,8 +173,10 @@ int serve(const Plan& plan, Start& start) {
         static_cast<void>((*volume)->unmount());
         return start.failed(kFailure, session.error());
     }
-    spdlog::info("{} is mounted on {}, dax={}{}", plan.region, plan.session.mount.mountpoint,
-                 name_of(plan.options.dax), read_only ? ", read-only" : "");
+    spdlog::info(
+        "{} is mounted on {}, dax={}{}{}", plan.region, plan.session.mount.mountpoint,
+        name_of(plan.options.dax), read_only ? ", read-only" : "",
+        plan.session.mount.allow_other ? "" : ", for this user alone (-o allow_root: root too)");
     start.succeeded();
     const bool orderly = (*session)->run();
     session->reset();

@@ -98,6 +98,15 @@ TEST_CASE("umount takes the region's name too", "[mount][lifecycle]") {
     CHECK(run({"pinfs", "umount", "/proc"}).status == 32);
 }
 
+TEST_CASE("umount takes a mount away whose daemon has died", "[mount][lifecycle]") {
+    KernelMount mounted;
+    mounted.mount();
+    REQUIRE(kill(mounted.daemon(), SIGKILL) == 0);
+    CHECK(run({"pinfs", "umount", mounted.root()}).status == 0);
+    CHECK(!mounted.is_mounted());
+    mounted.mount();
+}
+
 TEST_CASE("a signal ends a daemon cleanly", "[mount][lifecycle]") {
     const int signal = GENERATE(SIGTERM, SIGINT, SIGHUP);
     CAPTURE(signal);
