@@ -332,7 +332,7 @@ Effort effort() {
     return {.per_fence_max = 20, .use_every = 16, .recovery_every = 400, .scale = 0.2};
 #endif
     if (which == "quick")
-        return {.per_fence_max = 24, .use_every = 16, .recovery_every = 400, .scale = 0.3};
+        return {.per_fence_max = 40, .use_every = 12, .recovery_every = 300, .scale = 0.5};
     return {.per_fence_max = 64, .use_every = 10, .recovery_every = 200, .scale = 1};
 }
 
