@@ -98,12 +98,27 @@ struct Created {
     bool dax = false;
 };
 
+NewInode file_of(mode_t mode) {
+    NewInode inode;
+    inode.mode = (mode & ~static_cast<mode_t>(S_IFMT)) | S_IFREG;
+    return inode;
+}
+
+/// Opens what `entry` names; on error its reference is given back.
+Expected<Created> open_created(fuse_req_t req, const Entry& entry, const fuse_file_info& file) {
+    const Ino ino = entry.attributes.ino;
+    const auto dax = guarded([&] { return open_file(req, ino, file); });
+    if (!dax) {
+        volume_of(req).forget(ino, 1);
+        return std::unexpected(dax.error());
+    }
+    return Created{entry, *dax};
+}
+
 Expected<Created> create_file(fuse_req_t req, Ino parent, const char* name, mode_t mode,
                               fuse_file_info& file) {
     Volume& volume = volume_of(req);
-    NewInode inode;
-    inode.mode = (mode & ~static_cast<mode_t>(S_IFMT)) | S_IFREG;
-    auto entry = volume.make(parent, name, inode, caller_of(req));
+    auto entry = volume.make(parent, name, file_of(mode), caller_of(req));
     if (entry) {
         file.flags &= ~O_TRUNC;  // it is empty
     } else {
@@ -113,27 +128,36 @@ Expected<Created> create_file(fuse_req_t req, Ino parent, const char* name, mode
         entry = volume.lookup(parent, name);
         if (!entry) return std::unexpected(entry.error());
     }
-    const Ino ino = entry->attributes.ino;
-    const auto dax = guarded([&] { return open_file(req, ino, file); });
-    if (!dax) {
-        volume.forget(ino, 1);
-        return std::unexpected(dax.error());
-    }
-    return Created{*entry, *dax};
+    return open_created(req, *entry, file);
 }
 
-void on_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
-               fuse_file_info* file) noexcept {
+void reply_created(fuse_req_t req, const Expected<Created>& created, fuse_file_info& file,
+                   const char* operation, fuse_ino_t parent) noexcept {
     Edge& edge = edge_of(req);
-    const auto created = guarded([&] { return create_file(req, Ino{parent}, name, mode, *file); });
-    if (!created) return reply_error(req, created.error(), "create", parent);
-    describe_open_file(edge, *file, created->dax);
+    if (!created) return reply_error(req, created.error(), operation, parent);
+    describe_open_file(edge, file, created->dax);
     const fuse_entry_param param = entry_param_of(created->entry.attributes);
-    if (fuse_reply_create(req, &param, file) != 0) {
+    if (fuse_reply_create(req, &param, &file) != 0) {
         const Ino ino = created->entry.attributes.ino;
         edge.volume.release(ino);
         edge.volume.forget(ino, 1);
     }
+}
+
+void on_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
+               fuse_file_info* file) noexcept {
+    const auto created = guarded([&] { return create_file(req, Ino{parent}, name, mode, *file); });
+    reply_created(req, created, *file, "create", parent);
+}
+
+/// O_TMPFILE. With O_EXCL the kernel lets nobody link it.
+void on_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* file) noexcept {
+    const auto created = guarded([&]() -> Expected<Created> {
+        const Entry entry =
+            TRY(volume_of(req).make_unnamed(Ino{parent}, file_of(mode), caller_of(req)));
+        return open_created(req, entry, *file);
+    });
+    reply_created(req, created, *file, "tmpfile", parent);
 }
 
 void on_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) noexcept {
@@ -192,6 +216,7 @@ void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
 void add_content_operations(fuse_lowlevel_ops& operations) {
     operations.open = on_open;
     operations.create = on_create;
+    operations.tmpfile = on_tmpfile;
     operations.flush = on_flush;
     operations.release = on_release;
     operations.read = on_read;

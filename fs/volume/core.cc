@@ -262,6 +262,9 @@ Expected<Entry> Volume::make(Ino parent, std::string_view name, const NewInode& 
                              Caller caller) {
     return core_->make(parent, name, inode, caller);
 }
+Expected<Entry> Volume::make_unnamed(Ino parent, const NewInode& inode, Caller caller) {
+    return core_->make_unnamed(parent, inode, caller);
+}
 Expected<Entry> Volume::link(Ino ino, Ino parent, std::string_view name) {
     return core_->link(ino, parent, name);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The inside of a Volume: what its operations share. Operations are in core.cc (mount, unmount),
-// names.cc, rename.cc, attributes.cc, content.cc, truncate.cc and pending.cc.
+// creation.cc, names.cc, rename.cc, attributes.cc, content.cc, truncate.cc and pending.cc.
 //
 // How an operation goes: take the inodes' states, lock them sorted by Ino, look, put together one
 // Change, commit it, unlock. Locks are declared before the Change, so that they outlive it.
@@ -89,9 +89,11 @@ public:
         return result;
     }
 
+    // ---- creation.cc
+    Expected<Entry> make(Ino parent, std::string_view name, const NewInode& inode, Caller caller);
+    Expected<Entry> make_unnamed(Ino parent, const NewInode& inode, Caller caller);
     // ---- names.cc, rename.cc
     Expected<Entry> lookup(Ino parent, std::string_view name);
-    Expected<Entry> make(Ino parent, std::string_view name, const NewInode& inode, Caller caller);
     Expected<Entry> link(Ino ino, Ino parent, std::string_view name);
     Expected<void> remove(Ino parent, std::string_view name, bool directory);
     Expected<void> rename(Ino parent, std::string_view name, Ino new_parent,
@@ -145,13 +147,23 @@ private:
     Expected<void> edit_state(const std::function<void(media::State&)>& edit);
     /// Region offset of the inode, remembered; before the lock of the inode table is taken.
     Expected<std::uint64_t> locate(InodeState& state);
-    // names.cc
+    // creation.cc
+    struct Fresh {
+        media::Inode* inode;  ///< staged; after the commit it reads as committed
+        std::uint64_t slot_offset;
+    };
+    Expected<Fresh> new_inode(Change& change, std::uint64_t generation, const media::Inode& above,
+                              const NewInode& wanted, Caller caller);
+    Entry known(const media::Inode& inode, std::uint64_t slot_offset);
     Expected<Entry> make_once(Ino parent, std::string_view name, const NewInode& inode,
                               Caller caller);
+    Expected<Entry> make_unnamed_once(Ino parent, const NewInode& inode, Caller caller);
+    Expected<void> adopt_orphan(Change& change, InodeState& state, const media::Inode& inode);
+    Expected<void> store_target(Change& change, media::Inode& inode, std::string_view target);
+    // names.cc
     Expected<bool> remove_once(Ino parent, std::string_view name, bool directory);
     Expected<void> drop_link(Change& change, InodeState& state, media::Inode& inode, Time time);
     Expected<std::optional<inode::Name>> find_name(Ino parent, std::string_view name);
-    Expected<void> store_target(Change& change, media::Inode& inode, std::string_view target);
     // rename.cc
     struct Renaming;
     Expected<bool> rename_once(const Renaming& renaming);

@@ -98,6 +98,12 @@ void InodeStates::mark_orphan(InodeState& state) {
     count_orphan(state, 1);
 }
 
+void InodeStates::unmark_orphan(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    count_orphan(state, -1);
+    state.orphan = false;
+}
+
 void InodeStates::remove(InodeState& state) {
     Shard& shard = shard_of(state.ino);
     const std::scoped_lock lock{shard.mutex};

@@ -31,6 +31,7 @@ struct InodeState {
     std::atomic<bool> preallocated{false};   ///< blocks beyond EOF to give back at the last release
     std::atomic<bool> no_capability{false};  ///< known to have no security.capability
     bool dead = false;                       ///< freed on media; guarded by mutex
+    bool unnamed = false;                    ///< never had a name and may get one; guarded by mutex
 
 private:
     friend class InodeStates;
@@ -76,6 +77,8 @@ public:
     [[nodiscard]] bool is_referenced(InodeState& state);
     /// The inode has no name any more: `abandoned` follows when the last reference goes.
     void mark_orphan(InodeState& state);
+    /// It has a name again.
+    void unmark_orphan(InodeState& state);
     /// Unlinked inodes that are not open: they go as soon as the kernel forgets them.
     [[nodiscard]] std::uint64_t unopened_orphans() const { return unopened_orphans_.load(); }
     /// The inode is freed: its number may come back with another state.

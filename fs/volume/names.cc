@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Names: look up, make, link, remove, list.
+// Names: look up, link, remove, list.
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cassert>
-#include <cstring>
 
-#include "fs/inode/extended_attributes.h"
 #include "fs/volume/core.h"
 
 namespace pinfs {
@@ -62,90 +59,6 @@ Expected<Entry> Volume::Core::lookup(Ino parent, std::string_view name) {
     return Entry{attributes_of(inode, *state)};
 }
 
-/// Keeps the target of a symbolic link: inline if it fits, else as the data of one block.
-Expected<void> Volume::Core::store_target(Change& change, media::Inode& inode,
-                                          std::string_view target) {
-    inode.size = target.size();
-    const auto bytes = std::as_bytes(std::span{target});
-    if (bytes.size() <= media::kInlineBytes) {
-        std::memcpy(inode.inline_map, bytes.data(), bytes.size());
-        inode.map_bytes = static_cast<std::uint32_t>(bytes.size());
-        return {};
-    }
-    if (bytes.size() >= kBlockBytes) return fail(Cause::name_too_long);
-    const std::uint64_t offset = TRY(change.allocate_block());
-    TRY(region_.copy_in(offset, bytes));  // fenced with the commit's first step, before its seal
-    TRY(inode::Extents(change, inode)
-            .add({.file_block = 0, .blocks = 1, .start_block = offset / kBlockBytes}));
-    ++inode.blocks;
-    return {};
-}
-
-Expected<Entry> Volume::Core::make_once(Ino parent, std::string_view name, const NewInode& wanted,
-                                        Caller caller) {
-    const Use above = use(parent);
-    const Exclusive lock{above->mutex};
-    {
-        const auto inode = TRY(read_directory_inode(*above));
-        if (inode.nlink == 0) return fail(Cause::not_found);
-        const auto there = TRY(directory(inode).find(name));
-        if (there) return fail(Cause::exists);
-    }
-    const TableLock table_lock{inodes_.mutex()};
-    const std::uint64_t generation = TRY(next_generation());
-    Change one = change(space::Reserve::keep);
-    auto* above_inode = TRY(edit_inode(one, *above));
-    const auto slot = TRY(inodes_.allocate(one));
-
-    const Time time = now();
-    auto& inode = *reinterpret_cast<media::Inode*>(
-        one.transaction().create(slot.offset, sizeof(media::Inode)).data());
-    const bool is_directory = S_ISDIR(wanted.mode);
-    inode.magic = media::kInodeMagic;
-    inode.ino = slot.number;
-    inode.generation = generation;
-    inode.mode = wanted.mode;
-    inode.nlink = is_directory ? 2 : 1;
-    inode.uid = caller.uid;
-    inode.gid = caller.gid;
-    inode.flags = above_inode->flags & (media::kInodeDax | media::kInodeProjectInherit);
-    if (!is_directory && !S_ISREG(wanted.mode)) inode.flags = 0;
-    if ((above_inode->flags & media::kInodeProjectInherit) != 0)
-        inode.project = above_inode->project;
-    if ((above_inode->mode & S_ISGID) != 0) {
-        inode.gid = above_inode->gid;
-        if (is_directory) inode.mode |= S_ISGID;
-    }
-    inode.device_major = wanted.device_major;
-    inode.device_minor = wanted.device_minor;
-    inode.atime = inode.btime = time.seconds;
-    inode.atime_ns = inode.btime_ns = time.nanoseconds;
-    touch(inode, time);
-    if (is_directory) {
-        inode.parent = parent.value;
-        ++above_inode->nlink;
-    }
-    if (S_ISLNK(wanted.mode)) TRY(store_target(one, inode, wanted.target));
-
-    TRY(directory(one, *above_inode).add(name, Ino{slot.number}, inode.mode));
-    touch(*above_inode, time);
-    one.add_inodes(1);
-    TRY(one.commit());
-    inodes_in_use_.fetch_add(1);
-
-    const Use made = use(Ino{slot.number});
-    made->slot_offset.store(slot.offset, std::memory_order_release);
-    states_.add_lookup(*made);
-    return Entry{attributes_of(inode, *made)};
-}
-
-Expected<Entry> Volume::Core::make(Ino parent, std::string_view name, const NewInode& wanted,
-                                   Caller caller) {
-    TRY(admit_change());
-    TRY(inode::check_name(name));
-    return with_space([&] { return make_once(parent, name, wanted, caller); });
-}
-
 Expected<Entry> Volume::Core::link(Ino ino, Ino parent, std::string_view name) {
     TRY(admit_change());
     TRY(inode::check_name(name));
@@ -158,11 +71,16 @@ Expected<Entry> Volume::Core::link(Ino ino, Ino parent, std::string_view name) {
         if (above_now.nlink == 0) return fail(Cause::not_found);
         const auto there = TRY(directory(above_now).find(name));
         if (there) return fail(Cause::exists);
+        const auto now_linked = TRY(read_inode(*state));
+        if (S_ISDIR(now_linked.mode)) return fail(Cause::not_permitted);
+        const bool unnamed = now_linked.nlink == 0;
+        if (unnamed && !state->unnamed) return fail(Cause::not_found);
+        if (now_linked.nlink >= kLinksMax) return fail(Cause::too_many_links);
+        TableLock table_lock{inodes_.mutex(), std::defer_lock};
+        if (unnamed) table_lock.lock();
         Change one = change(space::Reserve::keep);
         auto* inode = TRY(edit_inode(one, *state));
-        if (S_ISDIR(inode->mode)) return fail(Cause::not_permitted);
-        if (inode->nlink == 0) return fail(Cause::not_found);
-        if (inode->nlink >= kLinksMax) return fail(Cause::too_many_links);
+        if (unnamed) TRY(adopt_orphan(one, *state, *inode));
         auto* above_inode = TRY(edit_inode(one, *above));
         const Time time = now();
         TRY(directory(one, *above_inode).add(name, ino, inode->mode));

@@ -146,6 +146,9 @@ public:
     Expected<Entry> lookup(Ino parent, std::string_view name);  ///< also "." and ".."
     void forget(Ino ino, std::uint64_t count);
     Expected<Entry> make(Ino parent, std::string_view name, const NewInode& inode, Caller caller);
+    /// A regular file without a name, as a new one of `parent` would be: gone when nothing refers
+    /// to it any more, unless `link` gave it a name.
+    Expected<Entry> make_unnamed(Ino parent, const NewInode& inode, Caller caller);
     Expected<Entry> link(Ino ino, Ino parent, std::string_view name);
     Expected<void> unlink(Ino parent, std::string_view name);
     Expected<void> remove_directory(Ino parent, std::string_view name);

@@ -55,8 +55,7 @@ RunResult run(const Run& plan, std::uint64_t seed, const Between& between) {
             last.push_back(operation.text());
             if (both.run(operation)) {
                 ++result.succeeded;
-                if (operation.what == Do::open) random.set_open(operation.number, true);
-                if (operation.what == Do::release) random.set_open(operation.number, false);
+                random.was_done(operation);
             }
             if (i % plan.compare_every == 0) {
                 both.compare();

@@ -83,10 +83,7 @@ TEST_CASE("threads: on trees of their own, each as its model has it",
         Compared both{fs, models[thread]};
         for (std::uint64_t i = 0; i < 3000 / kScale; ++i) {
             const Operation operation = random.next();
-            if (both.run(operation)) {
-                if (operation.what == Do::open) random.set_open(operation.number, true);
-                if (operation.what == Do::release) random.set_open(operation.number, false);
-            }
+            if (both.run(operation)) random.was_done(operation);
         }
     });
     INFO(wrong);
@@ -125,8 +122,7 @@ TEST_CASE("threads: all over the same names, the file system stays whole",
             const auto done = runner.run(operation);
             if (done) {
                 ++succeeded;
-                if (operation.what == Do::open) random.set_open(operation.number, true);
-                if (operation.what == Do::release) random.set_open(operation.number, false);
+                random.was_done(operation);
                 continue;
             }
             // What other threads did explains these, and nothing else.

@@ -51,6 +51,10 @@ std::vector<Workload> name_workloads() {
     add("make nodes", {},
         {make_node("/fifo", S_IFIFO | 0600), make_node("/socket", S_IFSOCK | 0666),
          make_node("/device", S_IFCHR | 0644, 10, 229)});
+    add("make a file without a name", {}, {make_unnamed("/", 1), release(1), finish_pending()});
+    add("make a file without a name, fill it, link it", {make_directory("/d")},
+        {make_unnamed("/d", 1), write("#1", 0, 9000), link("#1", "/d/a"), link("#1", "/b"),
+         release(1), unlink("/b"), unlink("/d/a"), finish_pending()});
     add("make a short symbolic link", {}, {symbolic_link("/s", "some/where")});
     add("make a symbolic link that just fits its inode", {},
         {symbolic_link("/s", std::string(96, 't')), symbolic_link("/t", std::string(97, 't'))});

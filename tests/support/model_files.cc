@@ -56,6 +56,25 @@ bool ModelFiles::is_below(const NodePointer& node, const NodePointer& top) {
                                [&](const auto& child) { return is_below(node, child.second); });
 }
 
+void ModelFiles::inherit(Node& node, const Node& directory) {
+    if ((directory.mode & S_ISGID) == 0) return;
+    node.gid = directory.gid;
+    if (is_directory(node.mode)) node.mode |= S_ISGID;
+}
+
+int ModelFiles::make_unnamed(const Operation& operation) {
+    NodePointer directory;
+    if (const int error = find(operation.path, directory); error != 0) return error;
+    if (!is_directory(directory->mode)) return ENOTDIR;
+    auto node = std::make_shared<Node>();
+    node->mode = S_IFREG | static_cast<std::uint32_t>(operation.seed);
+    node->nlink = 0;
+    node->unnamed = true;
+    inherit(*node, *directory);
+    open_[operation.number] = std::move(node);
+    return 0;
+}
+
 int ModelFiles::make(const Operation& operation, std::uint32_t mode) {
     Place place;
     if (const int error = find_place(operation.path, place); error != 0) return error;
@@ -63,10 +82,7 @@ int ModelFiles::make(const Operation& operation, std::uint32_t mode) {
     if (place.node) return EEXIST;
     auto node = std::make_shared<Node>();
     node->mode = mode;
-    if ((place.directory->mode & S_ISGID) != 0) {
-        node->gid = place.directory->gid;
-        if (is_directory(mode)) node->mode |= S_ISGID;
-    }
+    inherit(*node, *place.directory);
     if (operation.what == Do::make_node) {
         node->device_major = static_cast<std::uint32_t>(operation.offset);
         node->device_minor = static_cast<std::uint32_t>(operation.length);
@@ -93,7 +109,8 @@ int ModelFiles::link(const Operation& operation) {
     if (!is_directory(place.directory->mode)) return ENOTDIR;
     if (place.node) return EEXIST;
     if (is_directory(node->mode)) return EPERM;
-    if (node->nlink == 0) return ENOENT;
+    if (node->nlink == 0 && !node->unnamed) return ENOENT;
+    node->unnamed = false;
     ++node->nlink;
     place.directory->children[place.name] = node;
     place.directory->mtime.reset();
@@ -267,6 +284,8 @@ int ModelFiles::apply(const Operation& operation) {
             return make(operation, S_IFDIR | operation.number);
         case Do::make_node:
             return make(operation, operation.number);
+        case Do::make_unnamed:
+            return make_unnamed(operation);
         case Do::symbolic_link:
             return make(operation, S_IFLNK | 0777);
         case Do::link:

@@ -35,6 +35,7 @@ private:
     struct Node {
         std::uint32_t mode = 0;
         std::uint32_t nlink = 1;
+        bool unnamed = false;  // never had a name
         std::uint32_t uid = 1000;
         std::uint32_t gid = 100;
         std::uint32_t device_major = 0;
@@ -57,7 +58,9 @@ private:
     [[nodiscard]] int find_place(const std::string& path, Place& out) const;
     [[nodiscard]] static bool is_below(const NodePointer& node, const NodePointer& top);
     static FileState state_of(const Node& node);
+    static void inherit(Node& node, const Node& directory);
     int make(const Operation& operation, std::uint32_t mode);
+    int make_unnamed(const Operation& operation);
     int link(const Operation& operation);
     int rename(const Operation& operation);
     int remove(const Operation& operation);

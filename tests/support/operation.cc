@@ -16,6 +16,8 @@ const char* name_of(Do what) {
             return "make_directory";
         case Do::make_node:
             return "make_node";
+        case Do::make_unnamed:
+            return "make_unnamed";
         case Do::symbolic_link:
             return "symbolic_link";
         case Do::link:
@@ -131,6 +133,15 @@ Expected<void> Runner::run_here(const Operation& operation) {
             return make(operation, S_IFDIR | operation.number);
         case Do::make_node:
             return make(operation, operation.number);
+        case Do::make_unnamed: {
+            const Ino parent = TRY(find(operation.path));
+            const NewInode inode{.mode = S_IFREG | static_cast<std::uint32_t>(operation.seed)};
+            const Entry made = TRY(fs_->make_unnamed(parent, inode, {.uid = 1000, .gid = 100}));
+            TRY(fs_->open(made.attributes.ino));
+            fs_->forget(made.attributes.ino, 1);
+            open_[operation.number] = made.attributes.ino;
+            return {};
+        }
         case Do::symbolic_link:
             return make(operation, S_IFLNK | 0777);
         case Do::link: {

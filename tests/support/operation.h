@@ -19,6 +19,7 @@ enum class Do : std::uint8_t {
     create,            // path, number: permissions
     make_directory,    // path, number: permissions
     make_node,         // path, number: mode; offset, length: device major and minor
+    make_unnamed,      // path: of the directory, seed: permissions, number: n of "#n"
     symbolic_link,     // path, other: target
     link,              // path: of the file; other: new name
     rename,            // path, other, number: flags

@@ -26,6 +26,9 @@ inline Operation make_node(std::string path, std::uint32_t mode, std::uint64_t m
             .length = minor,
             .number = mode};
 }
+inline Operation make_unnamed(std::string directory, std::uint32_t handle) {
+    return {.what = Do::make_unnamed, .path = std::move(directory), .seed = 0620, .number = handle};
+}
 inline Operation symbolic_link(std::string path, std::string target) {
     return {.what = Do::symbolic_link, .path = std::move(path), .other = std::move(target)};
 }

@@ -18,6 +18,7 @@ bool may_need_space(const Operation& operation) {
         case Do::create:
         case Do::make_directory:
         case Do::make_node:
+        case Do::make_unnamed:
         case Do::symbolic_link:
         case Do::link:
         case Do::rename:
@@ -119,7 +120,12 @@ Operation RandomOperations::removing() {
 
 Operation RandomOperations::changing() {
     using namespace operations;
-    switch (number(11)) {
+    switch (number(12)) {
+        case 11: {
+            const auto handle = static_cast<std::uint32_t>(number(kHandles));
+            return (open_ >> handle & 1) != 0 ? link("#" + std::to_string(handle), path())
+                                              : make_unnamed(options_.top + "/d0", handle);
+        }
         case 9:
         case 10: {
             const auto handle = static_cast<std::uint32_t>(number(kHandles));

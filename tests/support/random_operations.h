@@ -27,9 +27,11 @@ class RandomOperations {
 public:
     RandomOperations(std::uint64_t seed, const RandomOptions& options);
     Operation next();
-    /// What became of an open or release that next() gave, and of all opens at an unmount.
-    void set_open(std::uint32_t handle, bool is_open) {
-        open_ = is_open ? open_ | 1u << handle : open_ & ~(1u << handle);
+    /// What next() gave was done: opens and releases count. An unmount closes all.
+    void was_done(const Operation& operation) {
+        const std::uint32_t bit = 1u << operation.number;
+        if (operation.what == Do::open || operation.what == Do::make_unnamed) open_ |= bit;
+        if (operation.what == Do::release) open_ &= ~bit;
     }
     void close_all() { open_ = 0; }
     [[nodiscard]] bool is_open(std::uint32_t handle) const { return (open_ >> handle & 1) != 0; }

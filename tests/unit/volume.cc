@@ -81,6 +81,50 @@ TEST_CASE("an orphan that the kernel knew at unmount is freed by unmount", "[vol
     CHECK(fs->statistics().blocks_free == free);
 }
 
+TEST_CASE("a file without a name is an orphan until it is linked", "[volume][unit]") {
+    Mounted fs{{.bytes = 4_MiB}};
+    const auto free = fs->statistics().blocks_free;
+    const auto make = [&] {
+        return must(fs->make_unnamed(kRootIno, {.mode = S_IFREG | 0600}, kUser)).attributes;
+    };
+    const auto made = make();
+    CHECK(made.nlink == 0);
+    CHECK((made.flags & media::kInodeDax) != 0);
+    must(fs->open(made.ino));
+    fs.write(made.ino, 0, pattern(0, 10000, 1));
+    fs.check_clean();
+    SECTION("linked, it is a file as any other") {
+        CHECK(must(fs->link(made.ino, kRootIno, "f")).attributes.nlink == 1);
+        fs->forget(made.ino, 2);
+        fs->release(made.ino);
+        must(fs->finish_pending());
+        fs.abandon();
+        fs.mount();
+        CHECK(fs.ino("/f") == made.ino);
+        CHECK(fs.read(made.ino, 0, 10000) == pattern(0, 10000, 1));
+        // Once it had a name it is an unlinked file when it has none.
+        must(fs->open(made.ino));
+        must(fs->unlink(kRootIno, "f"));
+        CHECK(fs->link(made.ino, kRootIno, "g").error().cause == Cause::not_found);
+        fs->release(made.ino);
+    }
+    SECTION("closed, it is gone") {
+        fs->forget(made.ino, 1);
+        fs->release(made.ino);
+    }
+    SECTION("after a crash it is gone") {
+        fs.abandon();
+        fs.mount();
+    }
+    SECTION("unmount frees it") { fs.remount(); }
+    must(fs->finish_pending());
+    CHECK(fs->statistics().blocks_free == free);
+    CHECK(fs->statistics().inodes == 1);
+    CHECK(fs->make_unnamed(kRootIno, {.mode = S_IFIFO}, kUser).error().cause ==
+          Cause::invalid_argument);
+    fs.check_clean();
+}
+
 TEST_CASE("a node id never comes back with its generation", "[volume][unit]") {
     Mounted fs{{.bytes = 1_MiB}};
     std::map<std::uint64_t, std::vector<std::uint64_t>> seen;
