@@ -60,11 +60,7 @@ std::span<std::byte> answer_of(fuse_req_t req, std::size_t bytes) {
 
 void describe_open_file(Edge& edge, fuse_file_info& file, bool dax) {
     file.fh = edge.next_handle.fetch_add(1, std::memory_order_relaxed);
-    file.direct_io = dax;
-    file.parallel_direct_writes = dax;
-    file.keep_cache = !dax;
-    // A close that follows writes makes their times durable (SPEC 6.1); another has nothing to say.
-    file.noflush = (file.flags & O_ACCMODE) == O_RDONLY;
+    set_open_flags(file, dax);
 }
 
 /// Opens `ino`, cut to nothing where O_TRUNC asks for it. On error it is not open.

@@ -18,9 +18,6 @@
 // file has such bits), and what ioctls and releases change (Invalidator).
 #pragma once
 
-#define FUSE_USE_VERSION 317
-#include <fuse_lowlevel.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -29,6 +26,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "fs/fuse/connection.h"
 #include "fs/fuse/invalidator.h"
 #include "fs/volume/volume.h"
 
@@ -72,7 +70,6 @@ void reply_attributes(fuse_req_t req, const Attributes& attributes) noexcept;
 struct stat stat_of(const Attributes& attributes);
 fuse_entry_param entry_param_of(const Attributes& attributes);
 double attribute_timeout_of(const Attributes& attributes);
-inline constexpr double kEntryTimeoutSeconds = 24 * 3600;
 
 /// Owner of what the request makes.
 Caller caller_of(fuse_req_t req);

@@ -17,14 +17,12 @@
 #include <cstring>
 #include <thread>
 
+#include "fs/fuse/connection.h"
 #include "fs/fuse/edge.h"
 #include "fs/fuse/mount_table.h"
 
 namespace pinfs::fuse {
 namespace {
-
-constexpr std::uint32_t kRequestBytesMax = 1 << 20;  // measured: larger is no faster
-constexpr std::uint32_t kBackgroundRequestsMax = 64;
 
 sigset_t ending_signals() {
     sigset_t signals;
@@ -35,26 +33,7 @@ sigset_t ending_signals() {
 
 void on_init(void* user, fuse_conn_info* connection) noexcept {
     const Edge& edge = *static_cast<Edge*>(user);
-    // What the kernel lacks stays off.
-    for (const std::uint64_t wanted :
-         {FUSE_CAP_ASYNC_READ, FUSE_CAP_ASYNC_DIO, FUSE_CAP_ATOMIC_O_TRUNC,
-          FUSE_CAP_CACHE_SYMLINKS,       // a link's target never changes
-          FUSE_CAP_EXPLICIT_INVAL_DATA,  // cached pages are right: this kernel wrote them
-          FUSE_CAP_EXPORT_SUPPORT, FUSE_CAP_HANDLE_KILLPRIV_V2, FUSE_CAP_IOCTL_DIR,
-          FUSE_CAP_PARALLEL_DIROPS, FUSE_CAP_READDIRPLUS, FUSE_CAP_READDIRPLUS_AUTO})
-        fuse_set_feature_flag(connection, wanted);
-    for (const std::uint64_t unwanted :
-         {FUSE_CAP_AUTO_INVAL_DATA,  // would drop cached pages after each of our own writes
-          FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE,  // slower
-          FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_POSIX_ACL})
-        fuse_unset_feature_flag(connection, unwanted);
-    if (edge.kernel_mmap) fuse_set_feature_flag(connection, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
-    connection->max_write = kRequestBytesMax;
-    connection->max_background = kBackgroundRequestsMax;
-    connection->time_gran = 1;
-    [](auto& info) {
-        if constexpr (requires { info.no_interrupt; }) info.no_interrupt = 1;  // nothing waits
-    }(*connection);
+    set_features(*connection, edge.kernel_mmap);
 }
 
 fuse_lowlevel_ops all_operations() {
@@ -81,16 +60,6 @@ void log_of_library(fuse_log_level level, const char* format, va_list arguments)
         spdlog::warn("libfuse: {}", line);
     else
         spdlog::debug("libfuse: {}", line);
-}
-
-unsigned thread_count() { return std::clamp(2 * std::thread::hardware_concurrency(), 8U, 64U); }
-
-/// Each thread reads requests from a descriptor of its own, if the device opens for this user.
-bool can_clone_device() {
-    const int device = open(kFuseDevice, O_RDWR | O_CLOEXEC);
-    if (device < 0) return false;
-    close(device);
-    return true;
 }
 
 }  // namespace
@@ -145,13 +114,8 @@ std::expected<void, std::string> Session::Core::mount() {
     stop_ = eventfd(0, EFD_CLOEXEC);
     if (signals_ < 0 || stop_ < 0) return std::unexpected(std::string{strerror(errno)});
 
-    fuse_args arguments FUSE_ARGS_INIT(0, nullptr);
-    fuse_opt_add_arg(&arguments, "pinfs");
-    if (options_.allow_root) fuse_opt_add_arg(&arguments, "-oallow_root");
-    if (options_.io_uring) fuse_opt_add_arg(&arguments, "-oio_uring");
-    const fuse_lowlevel_ops operations = all_operations();
-    session_ = fuse_session_new(&arguments, &operations, sizeof(operations), &edge_);
-    fuse_opt_free_args(&arguments);
+    session_ = make_session(all_operations(), &edge_,
+                            {.allow_root = options_.allow_root, .io_uring = options_.io_uring});
     if (session_ == nullptr) return std::unexpected("libfuse makes no session");
 
     const auto device = attach(options_.mount);
@@ -168,21 +132,11 @@ std::expected<void, std::string> Session::Core::mount() {
 }
 
 bool Session::Core::run() {
-    fuse_loop_config* config = fuse_loop_cfg_create();
-    if (config == nullptr) {
-        detach(options_.mount.mountpoint, Detach::at_once);
-        return false;
-    }
-    fuse_loop_cfg_set_clone_fd(config, can_clone_device() ? 1 : 0);
-    fuse_loop_cfg_set_max_threads(config, thread_count());
-    fuse_loop_cfg_set_idle_threads(config, thread_count());
-
     edge_.invalidator.start(session_);
     std::thread watcher{[this] {
         watch();
     }};
-    const int result = fuse_session_loop_mt(session_, config);
-    fuse_loop_cfg_destroy(config);
+    const int result = serve_requests(session_);
     if (result != 0) spdlog::error("the connection to the kernel failed: {}", strerror(-result));
 
     const std::uint64_t one = 1;
