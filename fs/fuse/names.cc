@@ -81,8 +81,10 @@ void on_rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) noexcept {
 
 void on_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
                const char* new_name, unsigned flags) noexcept {
-    const auto result = guarded(
-        [&] { return volume_of(req).rename(Ino{parent}, name, Ino{new_parent}, new_name, flags); });
+    const auto result = guarded([&] {
+        return volume_of(req).rename(Ino{parent}, name, Ino{new_parent}, new_name, flags,
+                                     caller_of(req));
+    });
     reply_done(req, result, "rename", parent);
 }
 

@@ -275,8 +275,8 @@ Expected<void> Volume::remove_directory(Ino parent, std::string_view name) {
     return core_->remove(parent, name, true);
 }
 Expected<void> Volume::rename(Ino parent, std::string_view name, Ino new_parent,
-                              std::string_view new_name, std::uint32_t flags) {
-    return core_->rename(parent, name, new_parent, new_name, flags);
+                              std::string_view new_name, std::uint32_t flags, Caller caller) {
+    return core_->rename(parent, name, new_parent, new_name, flags, caller);
 }
 Expected<std::string> Volume::read_link(Ino ino) { return core_->read_link(ino); }
 Expected<void> Volume::read_directory(Ino ino, std::uint64_t cookie,

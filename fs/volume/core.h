@@ -97,7 +97,7 @@ public:
     Expected<Entry> link(Ino ino, Ino parent, std::string_view name);
     Expected<void> remove(Ino parent, std::string_view name, bool directory);
     Expected<void> rename(Ino parent, std::string_view name, Ino new_parent,
-                          std::string_view new_name, std::uint32_t flags);
+                          std::string_view new_name, std::uint32_t flags, Caller caller);
     Expected<void> read_directory(Ino ino, std::uint64_t cookie,
                                   const std::function<bool(const DirectoryItem&)>& sink);
     Expected<std::string> read_link(Ino ino);

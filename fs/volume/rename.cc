@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rename, with NOREPLACE and EXCHANGE: one change over up to four inodes.
+// Rename, with NOREPLACE, EXCHANGE and WHITEOUT: one change over up to four inodes, and a new one.
 #include <sys/stat.h>
 
 #include <optional>
@@ -15,6 +15,7 @@ struct Volume::Core::Renaming {
     Ino new_parent;
     std::string_view new_name;
     std::uint32_t flags;
+    Caller caller;  ///< owner of a whiteout
 };
 
 /// Whether `ino` is `ancestor` or below it. The rename lock is held: no directory changes its
@@ -35,6 +36,7 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     if (!source) return fail(Cause::not_found);
     const auto target = TRY(find_name(r.new_parent, r.new_name));
     const bool exchange = (r.flags & kRenameExchange) != 0;
+    const bool whiteout = (r.flags & kRenameWhiteout) != 0;
     if (target && (r.flags & kRenameNoReplace) != 0) return fail(Cause::exists);
     if (!target && exchange) return fail(Cause::not_found);
     const bool across = r.parent != r.new_parent;
@@ -70,15 +72,23 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     TRY(locate(*moved));
     if (replaced) TRY(locate(**replaced));
     const TableLock table_lock{inodes_.mutex()};
-    Change one = change(target ? space::Reserve::use : space::Reserve::keep);
+    const std::uint64_t generation = whiteout ? TRY(next_generation()) : 0;
+    Change one = change(target && !whiteout ? space::Reserve::use : space::Reserve::keep);
     auto* from_inode = TRY(edit_inode(one, *from));
     auto* to_inode = TRY(edit_inode(one, *to));
     auto* moved_inode = TRY(edit_inode(one, *moved));
     const bool moves_directory = S_ISDIR(moved_inode->mode);
     const Time time = now();
 
+    std::optional<Fresh> left;  // at the old name
+    const auto leave = [&]() -> Expected<void> {
+        if (!whiteout) return directory(one, *from_inode).remove(source_now->key, r.name);
+        left = TRY(new_inode(one, generation, *from_inode, {.mode = S_IFCHR}, r.caller));
+        return directory(one, *from_inode)
+            .retarget(source_now->key, r.name, Ino{left->inode->ino}, S_IFCHR);
+    };
     if (!target) {
-        TRY(directory(one, *from_inode).remove(source_now->key, r.name));
+        TRY(leave());
         TRY(directory(one, *to_inode).add(r.new_name, source->ino, moved_inode->mode));
         if (moves_directory) {
             --from_inode->nlink;
@@ -105,7 +115,7 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
             if (!replaces_directory && moves_directory) return fail(Cause::not_a_directory);
             if (replaces_directory && replaced_inode->size != 0)
                 return fail(Cause::directory_not_empty);
-            TRY(directory(one, *from_inode).remove(source_now->key, r.name));
+            TRY(leave());
             if (moves_directory) --from_inode->nlink;  // one comes to `to` and one goes
             TRY(drop_link(one, **replaced, *replaced_inode, time));
         }
@@ -117,18 +127,20 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     touch(*from_inode, time);
     touch(*to_inode, time);
     TRY(one.commit());
+    if (left) inodes_in_use_.fetch_add(1);
     return true;
 }
 
 Expected<void> Volume::Core::rename(Ino parent, std::string_view name, Ino new_parent,
-                                    std::string_view new_name, std::uint32_t flags) {
+                                    std::string_view new_name, std::uint32_t flags, Caller caller) {
     TRY(admit_change());
-    if ((flags & ~(kRenameNoReplace | kRenameExchange)) != 0 ||
-        (flags & (kRenameNoReplace | kRenameExchange)) == (kRenameNoReplace | kRenameExchange))
+    const bool known = (flags & ~(kRenameNoReplace | kRenameExchange | kRenameWhiteout)) == 0;
+    const bool only_exchange = (flags & (kRenameNoReplace | kRenameWhiteout)) == 0;
+    if (!known || ((flags & kRenameExchange) != 0 && !only_exchange))
         return fail(Cause::invalid_argument);
     TRY(inode::check_name(name));
     TRY(inode::check_name(new_name));
-    const Renaming renaming{parent, name, new_parent, new_name, flags};
+    const Renaming renaming{parent, name, new_parent, new_name, flags, caller};
     return with_space([&]() -> Expected<void> {
         std::unique_lock<RankedMutex<LockRank::rename>> ancestry{rename_mutex_, std::defer_lock};
         if (parent != new_parent) ancestry.lock();

@@ -152,8 +152,10 @@ public:
     Expected<Entry> link(Ino ino, Ino parent, std::string_view name);
     Expected<void> unlink(Ino parent, std::string_view name);
     Expected<void> remove_directory(Ino parent, std::string_view name);
+    /// `flags`: NOREPLACE, WHITEOUT or both; or EXCHANGE. A whiteout, a character device 0:0 of
+    /// `caller`, takes the old name: so overlayfs hides names of a lower layer.
     Expected<void> rename(Ino parent, std::string_view name, Ino new_parent,
-                          std::string_view new_name, std::uint32_t flags);
+                          std::string_view new_name, std::uint32_t flags, Caller caller = {});
     Expected<std::string> read_link(Ino ino);
     /// Items in cookie order after `cookie` (0: from the start, `.` and `..` first with cookies 1
     /// and 2). `sink` returns false to stop; it is called under the directory's lock and must not

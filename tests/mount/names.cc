@@ -182,6 +182,36 @@ TEST_CASE("renameat2 exchanges and refuses to replace", "[mount][names]") {
     mounted.check();
 }
 
+TEST_CASE("renameat2 leaves a whiteout at the old name", "[mount][names]") {
+    KernelMount mounted;
+    mounted.mount();
+    REQUIRE(mkdir(mounted.path("d").c_str(), 0755) == 0);
+    REQUIRE(chown(mounted.path("d").c_str(), 1000, 1000) == 0);
+    for (const char* name : {"d/a", "d/b", "d/c"}) make_file(mounted.path(name));
+    const auto move = [&](const char* from, const char* to, unsigned flags) {
+        return errno_if(renameat2(AT_FDCWD, mounted.path(from).c_str(), AT_FDCWD,
+                                  mounted.path(to).c_str(), flags));
+    };
+    const auto is_whiteout = [&](const char* name) {
+        const auto st = lstat_of(mounted.path(name));
+        return S_ISCHR(st.st_mode) && st.st_rdev == 0 && (st.st_mode & 07777) == 0 &&
+               st.st_nlink == 1;
+    };
+    CHECK(move("d/a", "d/b", RENAME_EXCHANGE | RENAME_WHITEOUT) == EINVAL);
+    CHECK(move("d/a", "d/b", RENAME_NOREPLACE | RENAME_WHITEOUT) == EEXIST);
+    CHECK(move("d/a", "d/b", RENAME_WHITEOUT) == 0);
+    CHECK(move("d/c", "c", RENAME_NOREPLACE | RENAME_WHITEOUT) == 0);
+    CHECK(move("d", "e", RENAME_WHITEOUT) == 0);
+    mounted.remount();
+    CHECK(contents(mounted.path("e/b")) == mounted.path("d/a"));
+    CHECK(contents(mounted.path("c")) == mounted.path("d/c"));
+    for (const char* name : {"e/a", "e/c", "d"}) CHECK(is_whiteout(name));
+    CHECK(lstat_of(mounted.root()).st_nlink == 3);
+    CHECK(unlink(mounted.path("e/a").c_str()) == 0);
+    mounted.unmount();
+    mounted.check();
+}
+
 TEST_CASE("names are 255 bytes of anything but slash and NUL", "[mount][names]") {
     KernelMount mounted;
     mounted.mount();

@@ -122,12 +122,21 @@ std::vector<Workload> rename_workloads() {
     add("with exchange of a file and a directory", {rename("/a", "/e/empty", kRenameExchange)});
     add("with exchange of directories", {rename("/d/sub", "/e/empty", kRenameExchange)});
     add("without replacing", {rename("/a", "/d/z", kRenameNoReplace)});
+    add("and leave a whiteout", {rename("/a", "/c", kRenameWhiteout)});
+    add("and leave a whiteout in another directory",
+        {rename("/d/sub", "/e/sub", kRenameWhiteout | kRenameNoReplace), unlink("/d/sub")});
+    add("over a file and leave a whiteout",
+        {rename("/a", "/b", kRenameWhiteout), finish_pending()});
+    add("over an empty directory and leave a whiteout",
+        {rename("/d/sub", "/e/empty", kRenameWhiteout), finish_pending()});
     list.push_back(
         {.name = "rename between large directories",
          .before = fill_directory("/d", 16) + fill_directory("/e", 15),
          .recorded = {rename(long_name("/d", 5), long_name("/e", 100)),
                       rename(long_name("/d", 6), long_name("/e", 6)),
-                      rename(long_name("/e", 1), long_name("/e", 101)), finish_pending()}});
+                      rename(long_name("/e", 1), long_name("/e", 101)),
+                      rename(long_name("/d", 7), long_name("/e", 102), kRenameWhiteout),
+                      finish_pending()}});
     return list;
 }
 

@@ -150,6 +150,12 @@ int ModelFiles::rename(const Operation& operation) {
     } else {
         if (to.node) to.node->nlink = replaces_directory ? 0 : to.node->nlink - 1;
         from.directory->children.erase(from.name);
+        if ((operation.number & kRenameWhiteout) != 0) {
+            auto whiteout = std::make_shared<Node>();
+            whiteout->mode = S_IFCHR;
+            inherit(*whiteout, *from.directory);
+            from.directory->children[from.name] = std::move(whiteout);
+        }
     }
     to.directory->children[to.name] = from.node;
     from.directory->mtime.reset();

@@ -154,7 +154,8 @@ Expected<void> Runner::run_here(const Operation& operation) {
         case Do::rename: {
             const auto from = TRY(fs_.place_of(operation.path));
             const auto to = TRY(fs_.place_of(operation.other));
-            return fs_->rename(from.parent, from.name, to.parent, to.name, operation.number);
+            return fs_->rename(from.parent, from.name, to.parent, to.name, operation.number,
+                               {.uid = 1000, .gid = 100});
         }
         case Do::unlink: {
             const auto place = TRY(fs_.place_of(operation.path));

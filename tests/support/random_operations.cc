@@ -143,8 +143,8 @@ Operation RandomOperations::changing() {
         case 4:
             return finish_pending();
         default: {
-            static constexpr std::array<std::uint32_t, 5> kFlags{0, 0, 0, kRenameNoReplace,
-                                                                 kRenameExchange};
+            static constexpr std::array<std::uint32_t, 6> kFlags{
+                0, 0, 0, kRenameNoReplace, kRenameExchange, kRenameWhiteout};
             return rename(number(8) == 0 ? options_.top + "/d0/d2" : path(), path(),
                           kFlags[number(kFlags.size())]);
         }

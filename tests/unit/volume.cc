@@ -379,6 +379,11 @@ TEST_CASE("errors name the thing, and nothing changes", "[volume][unit]") {
     CHECK(fs->rename(d, "e", kRootIno, "f", 0).error().cause == Cause::not_a_directory);
     CHECK(fs->rename(kRootIno, "f", d, "e", kRenameNoReplace).error().cause == Cause::exists);
     CHECK(fs->rename(kRootIno, "f", d, "new", kRenameExchange).error().cause == Cause::not_found);
+    for (const std::uint32_t flags :
+         {kRenameExchange | kRenameWhiteout, kRenameExchange | kRenameNoReplace, 8u})
+        CHECK(fs->rename(kRootIno, "f", d, "e", flags).error().cause == Cause::invalid_argument);
+    CHECK(fs->rename(kRootIno, "f", d, "e", kRenameNoReplace | kRenameWhiteout).error().cause ==
+          Cause::exists);
     CHECK(fs->link(d, kRootIno, "x").error().cause == Cause::not_permitted);
     CHECK(fs->read_link(f).error().cause == Cause::invalid_argument);
     CHECK(fs->attribute(f, "user.none").error().cause == Cause::no_attribute);
