@@ -43,6 +43,7 @@ struct Words {
     std::string uuid;
     std::string group;
     bool no_dax = false;
+    bool sparse = false;
     bool if_blank = false;
     bool force = false;
 };
@@ -218,9 +219,12 @@ int make_in(const Request& request) {
     if (unit != kBlockBytes && unit != kRunBlocks * kBlockBytes)
         return complain(kNotMade, path + " maps in units of " + size_text(unit) +
                                       "; pinfs can use 4 KiB and 2 MiB");
-    if (const auto allocated = pmem::Region::allocate_file(path); !allocated)
-        return complain(kNotMade, path + ": no room for all of its " + size_text(region.bytes()) +
-                                      ": " + allocated.error().message());
+    if (!request.words.sparse) {
+        if (const auto allocated = pmem::Region::allocate_file(path); !allocated)
+            return complain(kNotMade, path + ": no room for all of its " +
+                                          size_text(region.bytes()) + ": " +
+                                          allocated.error().message());
+    }
     if (const std::string why = give_to_group(request); !why.empty())
         return complain(kNotMade, why);
 
@@ -246,7 +250,8 @@ int make(const Request& request) {
             return complain(kNotMade, path + " is a symbolic link to nothing");
         if (!request.size_bytes)
             return complain(kNotMade, path + " does not exist; --size says how large to make it");
-        const auto created = pmem::Region::create_file(path, *request.size_bytes, 0600);
+        const auto created =
+            pmem::Region::create_file(path, *request.size_bytes, 0600, request.words.sparse);
         if (!created) return complain(kNotMade, why_not_created(request, created.error()));
         file.created(path);
     }
@@ -270,6 +275,9 @@ int run(int count, char** words) {
         ->type_name("UUID");
     app.add_option("--group", given.group, "Give the region file to this group, with mode 0660")
         ->type_name("GROUP");
+    app.add_flag("--sparse", given.sparse,
+                 "Memory of a file is taken when it is used; where there is none left, writing "
+                 "fails with EIO");
     app.add_flag("--no-dax", given.no_dax, "New files are not in DAX mode");
     auto* const if_blank =
         app.add_flag("--if-blank", given.if_blank, "Do nothing if it holds a pinfs already");

@@ -74,10 +74,11 @@ public:
     static Expected<std::unique_ptr<Region>> open(const std::string& path,
                                                   const OpenOptions& options);
 
-    /// Makes a regular file of `bytes` with `mode`, allocated whole where the file system can run
-    /// full under us (tmpfs, hugetlbfs). Fails if the path exists (EEXIST). On error no file is
-    /// left.
-    static Expected<void> create_file(const std::string& path, std::uint64_t bytes, unsigned mode);
+    /// Makes a regular file of `bytes` with `mode`, allocated whole unless `sparse`: where the file
+    /// system runs full under a sparse region, stores fail with media_error. Fails if the path
+    /// exists (EEXIST). On error no file is left.
+    static Expected<void> create_file(const std::string& path, std::uint64_t bytes, unsigned mode,
+                                      bool sparse = false);
 
     /// Allocates what is missing of an existing file on tmpfs or hugetlbfs, so that their running
     /// full later is no media error; does nothing for other kinds. Contents stay. Errors: system

@@ -96,12 +96,13 @@ Expected<void> allocate(int fd, std::uint64_t bytes, const Capabilities& capabil
     return {};
 }
 
-Expected<void> make_new_file(int fd, std::uint64_t bytes, unsigned mode) {
+Expected<void> make_new_file(int fd, std::uint64_t bytes, unsigned mode, bool sparse) {
     if (fchmod(fd, mode) != 0) return fail_errno(errno);  // whatever the umask
     struct stat status {};
     if (fstat(fd, &status) != 0) return fail_errno(errno);
     const Found found = TRY(find_capabilities(fd, status));
     if (ftruncate(fd, static_cast<off_t>(bytes)) != 0) return fail_errno(errno);
+    if (sparse) return {};
     const auto allocated = allocate(fd, bytes, found.capabilities);
     // A file system that cannot allocate leaves the file sparse.
     if (!allocated && allocated.error().number() != EOPNOTSUPP) return allocated;
@@ -155,10 +156,11 @@ void for_each_number(const std::string& directory, Visit visit) {
 
 }  // namespace
 
-Expected<void> Region::create_file(const std::string& path, std::uint64_t bytes, unsigned mode) {
+Expected<void> Region::create_file(const std::string& path, std::uint64_t bytes, unsigned mode,
+                                   bool sparse) {
     const Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (file.get() < 0) return fail_errno(errno);
-    const auto made = make_new_file(file.get(), bytes, mode);
+    const auto made = make_new_file(file.get(), bytes, mode, sparse);
     if (!made) unlink(path.c_str());
     return made;
 }

@@ -184,6 +184,23 @@ TEST_CASE("mkfs: an existing file is used whole and keeps its mode", "[cmd][unit
     CHECK(mkfs("--force --size 3M " + path).says("Every user may open it"));
 }
 
+TEST_CASE("mkfs: with --sparse a region may be larger than the memory there is", "[cmd][unit]") {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    REQUIRE(mkfs("--sparse --size 1T " + path).code == 0);
+    struct stat status {};
+    REQUIRE(stat(path.c_str(), &status) == 0);
+    CHECK(static_cast<std::uint64_t>(status.st_size) == 1024_GiB);
+    CHECK(static_cast<std::uint64_t>(status.st_blocks) * 512 < 1_GiB);
+    CHECK(described(path).region_bytes == 1024_GiB);
+
+    const std::string existing = directory.file("existing");
+    make_file(existing, 64_MiB);
+    REQUIRE(mkfs("--sparse " + existing).code == 0);
+    REQUIRE(stat(existing.c_str(), &status) == 0);
+    CHECK(static_cast<std::uint64_t>(status.st_blocks) * 512 < 32_MiB);
+}
+
 TEST_CASE("mkfs: --group gives the file to a group, and to nobody else", "[cmd][unit]") {
     const TemporaryDirectory directory;
     const std::string path = directory.file("region");
