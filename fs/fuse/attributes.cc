@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Attributes of inodes and of the file system.
+#include <linux/capability.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
 
 namespace pinfs::fuse {
@@ -47,10 +49,14 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set,
         if (to_set == 0) return volume.attributes(Ino{ino});
         AttributeChange change = change_of(*wanted, to_set);
         change.kill_privileges = (to_set & kKillSetIds) != 0;
-        // A change of owner always takes setuid away, from whoever it comes; but not from
-        // directories, where the bits mean something else.
-        if (change.uid || change.gid)
-            change.kill_privileges = !S_ISDIR(TRY(volume.attributes(Ino{ino})).mode);
+        if (change.uid || change.gid) {
+            // A change of owner takes the bits away, from whoever it comes. Setgid without group
+            // execute stays with who might set it.
+            change.kill_privileges = true;
+            const Attributes before = TRY(volume.attributes(Ino{ino}));
+            change.kill_setgid = (before.mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
+                                 !is_in_group(req, before.gid) && !has_capability(req, CAP_FSETID);
+        }
         return volume.change_attributes(Ino{ino}, change);
     });
     if (!attributes) return reply_error(req, attributes.error(), "setattr", ino);

@@ -2,11 +2,14 @@
 //
 // Extended attributes: the size protocol of getxattr(2) and listxattr(2), and which names there
 // are.
+#include <linux/capability.h>
 #include <sys/xattr.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
 
 namespace pinfs::fuse {
@@ -32,11 +35,13 @@ void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t s
 
 void on_listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) noexcept {
     const auto list = guarded([&]() -> Expected<std::string> {
-        // As local file systems do it, trusted names are for who may use them.
-        const bool all = fuse_req_ctx(req)->uid == 0;
         std::string names;
+        std::optional<bool> trusted;  // as local file systems do it: names for who may use them
         for (const std::string& name : TRY(volume_of(req).attribute_names(Ino{ino}))) {
-            if (!all && name.starts_with("trusted.")) continue;
+            if (name.starts_with("trusted.")) {
+                if (!trusted) trusted = has_capability(req, CAP_SYS_ADMIN);
+                if (!*trusted) continue;
+            }
             names.append(name).push_back('\0');
         }
         return names;

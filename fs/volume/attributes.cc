@@ -71,7 +71,10 @@ void Volume::Core::apply(const AttributeChange& change, media::Inode& inode) {
     }
     if (change.flags) inode.flags = (inode.flags & ~kUserFlags) | (*change.flags & kUserFlags);
     if (change.project) inode.project = *change.project;
-    if (change.kill_privileges && !change.mode) kill_privilege_bits(inode);
+    if (!change.mode && !S_ISDIR(inode.mode)) {
+        if (change.kill_privileges) kill_privilege_bits(inode);
+        if (change.kill_setgid) inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
+    }
     set_ctime(inode, change.ctime.value_or(now()));
 }
 

@@ -72,7 +72,9 @@ struct AttributeChange {
     std::optional<Time> ctime;
     std::optional<std::uint32_t> flags;  ///< all of media::kInode* that a user may set
     std::optional<std::uint32_t> project;
+    // Of what is no directory, and unless `mode` is set:
     bool kill_privileges = false;  ///< clear setuid, and setgid with group execute
+    bool kill_setgid = false;      ///< clear setgid
 };
 
 /// A new inode. `mode` carries the type: S_IFREG, S_IFDIR, S_IFLNK (with `target`), S_IFIFO, ...
