@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rows of scripts/bench share: peers, rounds, results.
+
+A row is a module of tests/bench/rows with ROW, TITLE and measure(bench), which yields Results.
+"""
+
+import dataclasses
+import functools
+import json
+import statistics
+import time
+
+from mounts import Unavailable, run
+
+
+@dataclasses.dataclass
+class Result:
+    """One figure beside its target. `ratio` is what the target is about; None: no target."""
+
+    what: str
+    figure: float | None
+    unit: str
+    beside: str = ""  # the peer's name and figure, or what the ratio is taken of
+    ratio: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    note: str = ""
+
+    @property
+    def mark(self):
+        if self.ratio is None or (self.at_least is None and self.at_most is None):
+            return ""
+        met = (self.at_least is None or self.ratio >= self.at_least) and (
+            self.at_most is None or self.ratio <= self.at_most
+        )
+        return "met" if met else "missed"
+
+    @property
+    def target(self):
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return f"<= {self.at_most:g}" if self.at_most is not None else ""
+
+
+def missing(what, why):
+    """In place of a figure that this machine cannot give."""
+    return Result(what, None, "", note=str(why))
+
+
+def beside(what, unit, medians, peer, **target):
+    """pinfs's figure over that of `peer`; both are in `medians`, or the peer's absence is told."""
+    if peer not in medians:
+        return missing(f"{what}, beside {peer}", f"{peer} cannot run here")
+    ours, theirs = medians["pinfs"], medians[peer]
+    return Result(what, ours, unit, f"{peer} {theirs:.1f}", ours / theirs, **target)
+
+
+class Bench:
+    """`quick`: figures that only show that all of it works. Peers are made when first asked for."""
+
+    FILE_MIB = 512
+
+    def __init__(self, scratch, quick):
+        self.scratch = scratch
+        self.quick = quick
+        self.rounds = 1 if quick else 5
+        self.file_mib = 32 if quick else self.FILE_MIB
+        self.unavailable = {}  # peer -> why
+
+    @functools.cached_property
+    def uring_allowed(self):
+        try:
+            with open("/sys/module/fuse/parameters/enable_uring", encoding="utf-8") as switch:
+                return switch.read().strip() == "Y"
+        except OSError:
+            return False
+
+    # --- Peers ------------------------------------------------------------------------------------
+
+    def peers(self, *names):
+        """Those of the names that this machine has, mounted, as a dictionary."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = self._peer(name)
+            except Unavailable as why:
+                self.unavailable[name] = str(why)
+            except RuntimeError as why:
+                self.unavailable[name] = str(why).splitlines()[0]
+        return found
+
+    @functools.lru_cache(maxsize=None)
+    def _peer(self, name):
+        scratch = self.scratch
+        image_mib = 2 * self.file_mib + 256
+        if name == "pinfs":
+            return scratch.pinfs(f"{image_mib}M")
+        if name == "pinfs, io_uring":
+            return scratch.pinfs(f"{image_mib}M", options=["io_uring"])
+        if name in ("null", "null, io_uring"):
+            words = [scratch.build / "tests/null_server"]
+            if name != "null":
+                words.append("--io-uring")
+            return scratch.served("null", *words, scratch.image("null", self.file_mib))
+        if name == "tmpfs":
+            return scratch.mounted("tmpfs", "mount", "-t", "tmpfs", "-o", "size=80%", "tmpfs")
+        if name == "bindfs":
+            return scratch.served("bindfs", "bindfs", "-f", "--multithreaded", scratch.directory())
+        if name == "fuse2fs":
+            image = scratch.image("ext4", image_mib)
+            run("mkfs.ext4", "-q", "-F", image)
+            return scratch.served("fuse2fs", "fuse2fs", "-f", "-o", "rw", image)
+        if name == "ext4":
+            image = scratch.image("ext4", image_mib)
+            run("mkfs.ext4", "-q", "-F", image)
+            return scratch.mounted("ext4", "mount", "-o", "loop", image)
+        raise ValueError(name)
+
+    # --- Rounds -----------------------------------------------------------------------------------
+
+    def medians(self, cases):
+        """`cases`: name -> function that gives a figure, or a dictionary of figures. Every round
+        calls each once, so that what else the machine does meets all of them. Gives name ->
+        median, or name -> dictionary of medians."""
+        figures = {name: [] for name in cases}
+        for _ in range(self.rounds):
+            for name, measure in cases.items():
+                figures[name].append(measure())
+        return {name: _median(values) for name, values in figures.items()}
+
+    def tool(self, name):
+        return self.scratch.build / "tests" / name
+
+
+def _median(values):
+    if isinstance(values[0], dict):
+        return {key: statistics.median(value[key] for value in values) for key in values[0]}
+    return statistics.median(values)
+
+
+def fio(path, mib, rw, block, jobs, seconds):
+    """Operations and bytes a second of fio's psync on one file that is there."""
+    output = run(
+        *("fio", "--name=bench", f"--filename={path}", f"--size={mib}m", f"--rw={rw}"),
+        *(f"--bs={block}", f"--numjobs={jobs}", "--thread", "--group_reporting", "--direct=1"),
+        *("--ioengine=psync", "--time_based", f"--runtime={int(seconds * 1000)}ms"),
+        *("--fallocate=none", "--overwrite=1", "--randrepeat=0", "--norandommap"),
+        "--output-format=json",
+    ).stdout
+    job = json.loads(output[output.index("{") :])["jobs"][0]
+    side = job["write" if rw.endswith("write") else "read"]
+    return {"iops": side["iops"], "bytes": side["bw_bytes"]}
+
+
+def write_file(path, mib):
+    """A file of that size, every byte written."""
+    piece = bytes(1 << 20)
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(mib):
+            file.write(piece)
+
+
+def seconds_of(call):
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""T11: a mount after the daemon was killed does not take longer for more files."""
+
+import re
+
+from bench import Result
+from mounts import run
+
+ROW = "T11"
+TITLE = "mount after kill -9, of many files and of few"
+
+
+def measure(bench):
+    few, many = (100, 2000) if bench.quick else (10_000, 1_000_000)
+    null = bench.scratch.served(
+        "null", bench.tool("null_server"), bench.scratch.image("null", 1), start=False
+    )
+    pinfs = {}
+    read_bytes = {}
+
+    def started_null():
+        seconds = null.start()
+        null.stop()
+        return seconds * 1000
+
+    def remounted(files):
+        seconds = pinfs[files].start()
+        log = pinfs[files].log.read_text(encoding="utf-8")
+        read_bytes[files] = int(re.search(r"(\d+) bytes read", log).group(1))
+        # Something is under way when it is killed again.
+        (pinfs[files].root / "touched").write_bytes(bytes(100_000))
+        pinfs[files].kill()
+        return seconds * 1000
+
+    for files in (few, many):
+        pinfs[files] = bench.scratch.pinfs("8G", "--sparse")
+        run(bench.tool("bench_names"), "fill", pinfs[files].root, files, 0, 100)
+        pinfs[files].kill()
+    medians = bench.medians(
+        {
+            "null": started_null,
+            few: lambda: remounted(few),
+            many: lambda: remounted(many),
+        }
+    )
+    for files in (few, many):
+        yield Result(
+            f"{files:,} files",
+            medians[files],
+            "ms",
+            f"null starts in {medians['null']:.1f} ms; ms more",
+            medians[files] - medians["null"],
+            at_most=20,
+            note=f"{read_bytes[files]:,} bytes read",
+        )
+        pinfs[files].check()
