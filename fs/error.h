@@ -25,9 +25,6 @@ namespace pinfs {
     X(name_collisions,         ENOSPC,       "too many names of this directory share one hash") \
     X(too_many_links,          EMLINK,       "too many links to one inode") \
     X(not_permitted,           EPERM,        "operation not permitted") \
-    X(immutable,               EPERM,        "the inode is immutable") \
-    X(append_only,             EPERM,        "the inode is append-only") \
-    X(across_projects,         EXDEV,        "the directory is of another project") \
     X(invalid_argument,        EINVAL,       "invalid argument") \
     X(would_be_ancestor,       EINVAL,       "a directory cannot move below itself") \
     X(file_too_large,          EFBIG,        "beyond the largest file size, 16 TiB") \
@@ -39,11 +36,13 @@ namespace pinfs {
     X(attribute_exists,        EEXIST,       "the extended attribute exists already") \
     X(attribute_too_small,     ERANGE,       "the buffer is too small for the value") \
     X(attributes_too_large,    ENOSPC,       "the extended attributes of one inode exceed 256 KiB") \
+    X(extents_too_many,        E2BIG,        "the list of extents exceeds 64 KiB: read it in parts") \
     X(attribute_value_large,   E2BIG,        "an extended attribute value is at most 64 KiB") \
     X(not_supported,           EOPNOTSUPP,   "not supported") \
     X(not_an_ioctl,            ENOTTY,       "not an ioctl of this file system") \
     X(name_is_busy,            EBUSY,        "in use") \
     X(read_only,               EROFS,        "the file system is mounted read-only") \
+    X(needs_replay,            EROFS,        "was not unmounted cleanly and cannot be replayed: it is read-only") \
     X(shut_down,               EIO,          "the file system was shut down") \
     X(media_error,             EIO,          "the region raised a media error") \
     X(media_corrupt,           EUCLEAN,      "metadata is damaged") \

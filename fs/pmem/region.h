@@ -19,6 +19,7 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "fs/error.h"
 #include "fs/units.h"
@@ -64,6 +65,12 @@ struct OpenOptions {
         false;  ///< with read_only: look even while another process has the lock
 };
 
+/// A process that has a region's lock.
+struct LockHolder {
+    int pid = 0;
+    std::string command;
+};
+
 class Region {
 public:
     using Where = std::source_location;
@@ -85,8 +92,10 @@ public:
     /// (ENOSPC).
     static Expected<void> allocate_file(const std::string& path);
 
-    /// Who has the lock of the region at `path`, as "process 4711 (pinfs)", several joined by a
-    /// comma; empty if nobody has it or it cannot be seen (processes of others, without privilege).
+    /// Who has the lock of the region at `path`; empty if nobody has it or it cannot be seen
+    /// (processes of others, without privilege).
+    static std::vector<LockHolder> find_lock_holders(const std::string& path);
+    /// The same as "process 4711 (pinfs)", several joined by a comma.
     static std::string lock_holders(const std::string& path);
 
     /// Memory that a test owns, `memory` aligned to a page, must outlive the region.
@@ -98,6 +107,7 @@ public:
     [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
     [[nodiscard]] const Capabilities& capabilities() const { return capabilities_; }
     [[nodiscard]] const std::string& path() const { return path_; }
+    [[nodiscard]] bool read_only() const { return read_only_; }
 
     /// Copies out metadata. Errors: media_error (SIGBUS; also when the file was truncated under
     /// us), media_corrupt if [offset, offset + size) is not inside the region.

@@ -230,10 +230,10 @@ Region::~Region() {
     if (lock_fd_ >= 0) close(lock_fd_);
 }
 
-std::string Region::lock_holders(const std::string& path) {
+std::vector<LockHolder> Region::find_lock_holders(const std::string& path) {
+    std::vector<LockHolder> holders;
     struct stat wanted {};
-    if (stat(path.c_str(), &wanted) != 0) return {};
-    std::string holders;
+    if (stat(path.c_str(), &wanted) != 0) return holders;
     for_each_number("/proc", [&](const std::string& pid) {
         const std::string process = "/proc/" + pid;
         bool has_it = false;
@@ -248,9 +248,17 @@ std::string Region::lock_holders(const std::string& path) {
         std::string command;
         std::ifstream comm(process + "/comm");
         std::getline(comm, command);
-        holders += (holders.empty() ? "" : ", ") + ("process " + pid + " (" + command + ")");
+        holders.push_back({std::stoi(pid), command});
     });
     return holders;
+}
+
+std::string Region::lock_holders(const std::string& path) {
+    std::string text;
+    for (const LockHolder& holder : find_lock_holders(path))
+        text += (text.empty() ? "" : ", ") + ("process " + std::to_string(holder.pid)) + " (" +
+                holder.command + ")";
+    return text;
 }
 
 }  // namespace pinfs::pmem

@@ -10,7 +10,6 @@
 #include <cstring>
 
 #include "fs/volume/core.h"
-#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -42,19 +41,17 @@ struct Volume::Core::WritePlan {
     }
 };
 
-Expected<bool> Volume::Core::open(Ino ino, OpenFor purpose) {
+Expected<bool> Volume::Core::open(Ino ino) {
     TRY(admit_read());
     const Use state = use(ino);
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
     if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
-    if (purpose == OpenFor::writing) TRY(refuse_protected(inode));
-    if (purpose == OpenFor::appending) TRY(refuse_immutable(inode));
     const bool dax = S_ISREG(inode.mode) &&
                      (options_.dax == DaxMode::always ||
                       (options_.dax == DaxMode::inode && (inode.flags & media::kInodeDax) != 0));
     // Blocks that an interrupted writer left behind the end go with this open's release.
-    if (!options_.read_only && inode.blocks > blocks_of(inode.size) &&
+    if (!read_only_ && inode.blocks > blocks_of(inode.size) &&
         (inode.flags & media::kInodeKeepBeyondEnd) == 0 && S_ISREG(inode.mode)) {
         const auto last = TRY(Extents(units_, inode).last());
         if (last && last->end() > blocks_of(inode.size)) state->preallocated.store(true);
@@ -64,7 +61,7 @@ Expected<bool> Volume::Core::open(Ino ino, OpenFor purpose) {
 
 void Volume::Core::release(Ino ino) {
     const Use state = use(ino);
-    if (!states_.close(*state)) return;
+    if (!states_.close(*state) || read_only_) return;
     if (state->lazy_time_ns.load() != 0) (void)write_lazy_time(ino);
     if (state->preallocated.load()) (void)trim_preallocation(*state);
 }
@@ -224,7 +221,6 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
         if (!S_ISREG(inode.mode))
             return fail(S_ISDIR(inode.mode) ? Cause::is_a_directory : Cause::invalid_argument);
         size = inode.size;
-        TRY(admit_write(inode, append ? size : offset_bytes));
         has_privileges = kill_privileges && (inode.mode & (S_ISUID | S_ISGID)) != 0;
         cutting = (inode.flags & media::kInodeCutting) != 0;
     }

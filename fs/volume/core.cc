@@ -58,6 +58,7 @@ Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
     : region_{region},
       super_{super},
       options_{options},
+      read_only_{options.read_only},
       units_{region, super.checksum_seed},
       journal_{units_,
                {.lanes_offset = super.lanes_offset,
@@ -73,7 +74,8 @@ Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
 Volume::Core::~Core() { stop_background(); }
 
 Expected<void> Volume::Core::mount() {
-    const auto replay = TRY(journal_.replay(false));
+    const auto replay = TRY(journal_.replay(region_.read_only()));
+    if (region_.read_only() && replay.lanes > 0) return fail(Cause::needs_replay);
     report_.lanes_replayed = replay.lanes;
     const auto totals = TRY(journal_.load_totals());
     if (totals.free_blocks > super_.region_bytes / kBlockBytes)
@@ -83,18 +85,21 @@ Expected<void> Volume::Core::mount() {
     inodes_.set_used(totals.inodes);
     TRY(mark_mounted());
     TRY(inodes_.load());
-    if (!options_.read_only) {
-        const TableLock lock{inodes_.mutex()};
-        TRY(inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); }));
-    }
+    if (!read_only_) TRY(find_pending());
     {
         const Use root = use(kRootIno);
         const Shared lock{root->mutex};
         TRY(read_directory_inode(*root));
     }
     report_.bytes_read = units_.bytes_read();
-    if (options_.background) start_background();
+    if (options_.background && !read_only_) start_background();
     return {};
+}
+
+/// Inodes that a crash, or an unmount before this, left to be finished.
+Expected<void> Volume::Core::find_pending() {
+    const TableLock lock{inodes_.mutex()};
+    return inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); });
 }
 
 /// Edits the state block in a change of its own; the lock of the inode table is not held.
@@ -114,7 +119,7 @@ Expected<void> Volume::Core::mark_mounted() {
                           std::as_writable_bytes(std::span{&found, 1})));
     report_.was_clean = found.mounted == 0 && report_.lanes_replayed == 0;
     next_generation_ = generation_limit_ = found.generation_limit;
-    if (options_.read_only) return {};
+    if (read_only_) return {};
     return edit_state([&](media::State& state) {
         state.mounted = 1;
         ++state.mount_count;
@@ -132,14 +137,16 @@ Expected<void> Volume::Core::mark_mounted() {
 
 Expected<void> Volume::Core::unmount() {
     stop_background();
-    if (options_.read_only || journal_.failed()) return {};
+    if (read_only_ || journal_.failed()) return {};
     TRY(finish_pending());
     // Unlinked files that were known to the kernel until now.
     states_.drop_all();
-    {
-        const TableLock lock{inodes_.mutex()};
-        TRY(inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); }));
-    }
+    TRY(find_pending());
+    return mark_clean();
+}
+
+/// What is pending is finished first. An unlinked file that is still open stays pending on media.
+Expected<void> Volume::Core::mark_clean() {
     TRY(finish_pending());
     return edit_state([](media::State& state) {
         state.mounted = 0;
@@ -147,9 +154,26 @@ Expected<void> Volume::Core::unmount() {
     });
 }
 
-std::string_view Volume::Core::label() const {
-    const auto* text = reinterpret_cast<const char*>(super_.label);
-    return {text, strnlen(text, sizeof super_.label)};
+/// To read-only: no change is under way, as the kernel has it when it makes a file system
+/// read-only; the region is marked clean, and nothing is stored until it is writable again.
+Expected<void> Volume::Core::set_read_only(bool read_only) {
+    if (read_only == read_only_) return {};
+    if (journal_.failed()) return fail(Cause::shut_down);
+    if (read_only) {
+        stop_background();
+        TRY(mark_clean());
+        read_only_ = true;
+        return {};
+    }
+    if (region_.read_only()) return fail_errno(EROFS);
+    if ((super_.read_only & ~media::kReadOnlyKnown) != 0) return fail(Cause::feature_unknown);
+    read_only_ = false;
+    const auto marked = mark_mounted();
+    if (!marked) read_only_ = true;
+    TRY(marked);
+    TRY(find_pending());
+    if (options_.background) start_background();
+    return {};
 }
 
 Expected<void> Volume::Core::admit_read() const {
@@ -157,7 +181,7 @@ Expected<void> Volume::Core::admit_read() const {
 }
 
 Expected<void> Volume::Core::admit_change() const {
-    if (options_.read_only) return fail(Cause::read_only);
+    if (read_only_) return fail(Cause::read_only);
     return admit_read();
 }
 
@@ -256,9 +280,10 @@ Expected<std::unique_ptr<Volume>> Volume::mount(pmem::Region& region, const Moun
 }
 
 Expected<void> Volume::unmount() { return core_->unmount(); }
+Expected<void> Volume::set_read_only(bool read_only) { return core_->set_read_only(read_only); }
+bool Volume::read_only() const { return core_->read_only(); }
 const MountReport& Volume::report() const { return core_->report(); }
 Statistics Volume::statistics() const { return core_->statistics(); }
-std::string_view Volume::label() const { return core_->label(); }
 
 Expected<Entry> Volume::lookup(Ino parent, std::string_view name) {
     return core_->lookup(parent, name);
@@ -306,7 +331,7 @@ Expected<void> Volume::set_attribute(Ino ino, std::string_view name,
 Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
     return core_->remove_attribute(ino, name);
 }
-Expected<bool> Volume::open(Ino ino, OpenFor purpose) { return core_->open(ino, purpose); }
+Expected<bool> Volume::open(Ino ino) { return core_->open(ino); }
 void Volume::release(Ino ino) { core_->release(ino); }
 Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out) {
     return core_->read(ino, offset_bytes, out);

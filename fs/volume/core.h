@@ -41,6 +41,8 @@ public:
 
     Expected<void> mount();
     Expected<void> unmount();
+    Expected<void> set_read_only(bool read_only);
+    [[nodiscard]] bool read_only() const { return read_only_; }
 
     using Use = InodeStates::Use;
     using Change = space::Change;
@@ -113,7 +115,7 @@ public:
     /// before the write.
     Expected<void> drop_capability(InodeState& state);
     // ---- content.cc
-    Expected<bool> open(Ino ino, OpenFor purpose);
+    Expected<bool> open(Ino ino);
     void release(Ino ino);
     Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
     Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
@@ -138,13 +140,14 @@ public:
 
     InodeStates& states() { return states_; }
     [[nodiscard]] const MountReport& report() const { return report_; }
-    [[nodiscard]] std::string_view label() const;
 
 private:
     friend class Volume;
 
     // core.cc
     Expected<void> mark_mounted();
+    Expected<void> mark_clean();
+    Expected<void> find_pending();
     Expected<void> edit_state(const std::function<void(media::State&)>& edit);
     /// Region offset of the inode, remembered; before the lock of the inode table is taken.
     Expected<std::uint64_t> locate(InodeState& state);
@@ -179,9 +182,7 @@ private:
     void set_lazy_time(InodeState& state);
     Expected<void> trim_preallocation(InodeState& state);
     // attributes.cc
-    static Expected<void> admit(const AttributeChange& change, const media::Inode& inode);
     static void apply(const AttributeChange& change, media::Inode& inode);
-    Expected<void> erase_attribute(Change& change, media::Inode& inode, std::string_view name);
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);
@@ -194,6 +195,7 @@ private:
     pmem::Region& region_;
     const media::Superblock super_;
     const MountOptions options_;
+    std::atomic<bool> read_only_;
     journal::Units units_;
     journal::Journal journal_;
     space::Allocator allocator_;

@@ -121,6 +121,10 @@ Expected<Description> describe(pmem::Region& region) {
     return description;
 }
 
+Expected<Description> describe_identity(pmem::Region& region) {
+    return description_of(TRY(read_superblock(region, /*repair=*/false)));
+}
+
 std::string uuid_text(const std::array<std::uint8_t, 16>& uuid) {
     constexpr char kDigits[] = "0123456789abcdef";
     std::string text;

@@ -51,6 +51,9 @@ struct Description {
 /// Errors: no_superblock, bad_checksum, feature_unknown, region_truncated, media_error.
 Expected<Description> describe(pmem::Region& region);
 
+/// What mkfs (or pinfs tune) wrote, and nothing of what changes. Errors: as describe.
+Expected<Description> describe_identity(pmem::Region& region);
+
 /// "6d1f0c1e-..." and the like.
 std::string uuid_text(const std::array<std::uint8_t, 16>& uuid);
 

@@ -145,6 +145,10 @@ void Volume::Core::background() {
 }
 
 void Volume::Core::start_background() {
+    {
+        const std::scoped_lock lock{pending_mutex_};
+        stopping_ = false;
+    }
     worker_ = std::thread{[this] {
         background();
     }};
