@@ -22,6 +22,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <new>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -34,10 +35,12 @@ namespace pinfs::fuse {
 
 /// User data of a libfuse session.
 struct Edge {
-    Edge(Volume& of, bool with_kernel_mmap) : volume(of), kernel_mmap(with_kernel_mmap) {}
+    Edge(Volume& of, bool with_kernel_mmap, std::string options)
+        : volume(of), kernel_mmap(with_kernel_mmap), described(std::move(options)) {}
 
     Volume& volume;
-    const bool kernel_mmap;  ///< SPEC 1.3: MAP_SHARED of DAX files through the page cache
+    const bool kernel_mmap;       ///< SPEC 1.3: MAP_SHARED of DAX files through the page cache
+    const std::string described;  ///< options of the mount, for user.pinfs.options
     Invalidator invalidator;
     std::atomic<std::uint64_t> next_handle{1};  ///< names an open file description
 };

@@ -11,6 +11,7 @@
 
 #include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
+#include "fs/fuse/virtual_attributes.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -27,6 +28,11 @@ void reply_sized(fuse_req_t req, const char* bytes, std::size_t count, std::size
 }
 
 void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) noexcept {
+    if (is_virtual_attribute(name)) {
+        const auto text = guarded([&] { return virtual_attribute(edge_of(req), Ino{ino}, name); });
+        if (!text) return reply_error(req, text.error(), "getxattr", ino);
+        return reply_sized(req, text->data(), text->size(), size, "getxattr", ino);
+    }
     const auto value = guarded([&] { return volume_of(req).attribute(Ino{ino}, name); });
     if (!value) return reply_error(req, value.error(), "getxattr", ino);
     reply_sized(req, reinterpret_cast<const char*>(value->data()), value->size(), size, "getxattr",
@@ -53,6 +59,7 @@ void on_listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) noexcept {
 void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value,
                  std::size_t size, int flags) noexcept {
     const auto result = guarded([&]() -> Expected<void> {
+        if (is_virtual_attribute(name)) return fail(Cause::not_permitted);
         SetAttribute how = SetAttribute::create_or_replace;
         if (flags == XATTR_CREATE)
             how = SetAttribute::create;
@@ -67,7 +74,10 @@ void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
 }
 
 void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) noexcept {
-    const auto result = guarded([&] { return volume_of(req).remove_attribute(Ino{ino}, name); });
+    const auto result = guarded([&]() -> Expected<void> {
+        if (is_virtual_attribute(name)) return fail(Cause::not_permitted);
+        return volume_of(req).remove_attribute(Ino{ino}, name);
+    });
     reply_done(req, result, "removexattr", ino);
 }
 

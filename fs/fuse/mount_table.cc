@@ -49,6 +49,7 @@ std::optional<MountEntry> entry_of(const std::string& line) {
     entry.mountpoint = unescaped(mountpoint);
     entry.options = more.empty() ? options : options + "," + more;
     entry.source = unescaped(source);
+    entry.read_only = more == "ro" || more.starts_with("ro,");
     return entry;
 }
 
@@ -60,9 +61,9 @@ std::optional<MountEntry> last_where(const auto& wanted) {
 
 }  // namespace
 
-std::vector<MountEntry> mount_table() {
+std::vector<MountEntry> mount_table(const std::string& pid) {
     std::vector<MountEntry> table;
-    std::ifstream file{"/proc/self/mountinfo"};
+    std::ifstream file{"/proc/" + pid + "/mountinfo"};
     for (std::string line; std::getline(file, line);)
         if (auto entry = entry_of(line)) table.push_back(std::move(*entry));
     return table;

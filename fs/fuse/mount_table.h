@@ -18,10 +18,11 @@ struct MountEntry {
     std::string options;  ///< of the mount, then those of the file system, joined by a comma
     std::string type;
     std::string source;
+    bool read_only = false;  ///< the file system, whichever mount of it
 };
 
-/// In the order of mounting.
-std::vector<MountEntry> mount_table();
+/// In the order of mounting; as the process `pid` sees it ("self": we), empty if we may not know.
+std::vector<MountEntry> mount_table(const std::string& pid = "self");
 /// What lies on top at `mountpoint`, an absolute path without symbolic links.
 std::optional<MountEntry> mount_at(const std::string& mountpoint);
 /// Where a pinfs of the region `path` is mounted; the last if there are several.

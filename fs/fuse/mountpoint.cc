@@ -11,9 +11,11 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -223,8 +225,15 @@ std::expected<int, std::string> attach(const MountRequest& request) {
 
 int detach(const std::string& mountpoint, Detach how) {
     if (geteuid() == 0) {
-        const int flags = UMOUNT_NOFOLLOW | (how == Detach::at_once ? MNT_DETACH : 0);
-        return umount2(mountpoint.c_str(), flags) == 0 ? 0 : errno;
+        const int flags = UMOUNT_NOFOLLOW | (how == Detach::at_once ? MNT_DETACH : 0) |
+                          (how == Detach::by_force ? MNT_FORCE : 0);
+        // Programs whose requests were made to fail need a moment to let go.
+        constexpr std::chrono::milliseconds kPause{20};
+        for (int retries = how == Detach::by_force ? 50 : 0;; --retries) {
+            if (umount2(mountpoint.c_str(), flags) == 0) return 0;
+            if (errno != EBUSY || retries == 0) return errno;
+            std::this_thread::sleep_for(kPause);
+        }
     }
     std::vector<const char*> arguments{"-u"};
     if (how == Detach::at_once) arguments.push_back("-z");

@@ -24,7 +24,11 @@ struct MountRequest {
 /// A descriptor of the connection, close-on-exec.
 std::expected<int, std::string> attach(const MountRequest& request);
 
-enum class Detach { when_idle, at_once };  ///< at_once: the mount vanishes, open files live on
+enum class Detach {
+    when_idle,
+    at_once,   ///< the mount vanishes, open files live on
+    by_force,  ///< as when_idle, but requests under way fail; as root alone
+};
 
 /// 0 or an errno: EBUSY while files are open. Through fusermount3 every failure that is not EBUSY
 /// is EPERM.

@@ -77,10 +77,10 @@ const char* library_version() { return fuse_pkgversion(); }
 class Session::Core {
 public:
     Core(Volume& volume, const SessionOptions& options)
-        : options_(options), edge_{volume, options.kernel_mmap} {}
+        : options_(options), edge_{volume, options.kernel_mmap, options.described} {}
     ~Core() {
         if (session_ != nullptr) fuse_session_destroy(session_);
-        for (const int descriptor : {signals_, stop_})
+        for (const int descriptor : {signals_, stop_, mounts_})
             if (descriptor >= 0) close(descriptor);
     }
     Core(const Core&) = delete;
@@ -92,6 +92,9 @@ public:
 private:
     void watch();
     void end();
+    /// The kernel does not say when it makes the file system read-only or writable, but it does say
+    /// when mounts change.
+    void follow_remount();
     /// Unmounts from a process of its own; 0 or an errno. A thread of ours that waited for an
     /// answer of ours could not be killed: it would keep open the connection whose end it waits
     /// for.
@@ -104,6 +107,7 @@ private:
     fuse_session* session_ = nullptr;
     int signals_ = -1;
     int stop_ = -1;     // written when the loop has ended
+    int mounts_ = -1;   // mountinfo: tells of changes
     dev_t device_ = 0;  // of the mount
 };
 
@@ -112,7 +116,9 @@ std::expected<void, std::string> Session::Core::mount() {
     const sigset_t set = ending_signals();
     signals_ = signalfd(-1, &set, SFD_CLOEXEC);
     stop_ = eventfd(0, EFD_CLOEXEC);
-    if (signals_ < 0 || stop_ < 0) return std::unexpected(std::string{strerror(errno)});
+    mounts_ = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    if (signals_ < 0 || stop_ < 0 || mounts_ < 0)
+        return std::unexpected(std::string{strerror(errno)});
 
     session_ = make_session(all_operations(), &edge_,
                             {.allow_root = options_.allow_root, .io_uring = options_.io_uring});
@@ -156,7 +162,8 @@ bool Session::Core::is_mounted() const {
 }
 
 void Session::Core::watch() {
-    std::array<pollfd, 2> events{pollfd{signals_, POLLIN, 0}, pollfd{stop_, POLLIN, 0}};
+    std::array<pollfd, 3> events{pollfd{signals_, POLLIN, 0}, pollfd{stop_, POLLIN, 0},
+                                 pollfd{mounts_, POLLPRI, 0}};
     while (true) {
         if (poll(events.data(), events.size(), -1) < 0) {
             if (errno == EINTR) continue;
@@ -164,10 +171,25 @@ void Session::Core::watch() {
             return;
         }
         if (events[1].revents != 0) return;
+        if (events[2].revents != 0) follow_remount();
+        if (events[0].revents == 0) continue;
         signalfd_siginfo info{};
         if (read(signals_, &info, sizeof(info)) != sizeof(info)) continue;
         spdlog::info("ending on {}", strsignal(static_cast<int>(info.ssi_signo)));
         end();
+    }
+}
+
+void Session::Core::follow_remount() {
+    for (const MountEntry& entry : mount_table()) {
+        if (entry.device != device_ || entry.type != kMountType) continue;
+        if (entry.read_only == edge_.volume.read_only()) return;
+        const char* const now = entry.read_only ? "read-only" : "writable";
+        if (const auto done = edge_.volume.set_read_only(entry.read_only); !done)
+            spdlog::error("{} cannot become {}: {}", entry.mountpoint, now, done.error().message());
+        else
+            spdlog::info("{} is {} now", entry.mountpoint, now);
+        return;
     }
 }
 

@@ -7,6 +7,7 @@
 //   - SIGTERM, SIGINT and SIGHUP are blocked in all threads and taken by one; block_signals() runs
 //     before any thread is started.
 //   - When run() returns, no call on the volume is under way and none follows.
+//   - A remount of the file system, read-only or writable, reaches the volume.
 //   - No thread asks anything of its own mount: killed while it waits for the answer, it would hold
 //     the connection open for ever.
 #pragma once
@@ -25,6 +26,7 @@ struct SessionOptions {
     bool allow_root = false;  ///< with mount.allow_other: root and the owner, nobody else
     bool kernel_mmap = true;  ///< SPEC 1.3
     bool io_uring = false;    ///< requests come through io_uring
+    std::string described;    ///< options other than those of the kernel, for user.pinfs.options
 };
 
 /// Whether this build can serve over io_uring.
