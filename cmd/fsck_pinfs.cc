@@ -12,6 +12,7 @@
 #include <iostream>
 #include <string>
 
+#include "cmd/region_use.h"
 #include "fs/check/check.h"
 #include "fs/pmem/region.h"
 
@@ -32,14 +33,11 @@ std::string count_of(std::uint64_t count, const char* one) {
 }
 
 int judge(const std::string& path, bool quiet) {
-    const auto region = pinfs::pmem::Region::open(path, {.read_only = true});
+    const auto region = pinfs::cmd::open_when_free(path, {.read_only = true});
     if (!region) {
-        std::string sentence = path + ": " + region.error().message();
-        if (region.error().cause == pinfs::Cause::region_in_use) {
-            const std::string holders = pinfs::pmem::Region::lock_holders(path);
-            if (!holders.empty()) sentence += " by " + holders;
-        }
-        return complain(kOperational, sentence);
+        return complain(kOperational, region.error().cause == pinfs::Cause::region_in_use
+                                          ? pinfs::cmd::in_use_sentence(path)
+                                          : path + ": " + region.error().message());
     }
     const auto report = pinfs::check(**region);
     if (!report) return complain(kOperational, path + ": " + report.error().message());

@@ -4,18 +4,17 @@
 #include <sys/stat.h>
 
 #include <array>
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cmd/arguments.h"
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
+#include "cmd/text.h"
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/mountpoint.h"
 #include "fs/pmem/region.h"
@@ -23,32 +22,6 @@
 
 namespace pinfs::cmd {
 namespace {
-
-std::string time_text(std::int64_t seconds) {
-    if (seconds == 0) return "never";
-    const std::time_t time = seconds;
-    std::tm parts{};
-    std::array<char, 64> text{};
-    if (gmtime_r(&time, &parts) == nullptr ||
-        std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
-        return std::to_string(seconds);
-    return text.data();
-}
-
-std::string size_text(std::uint64_t bytes) {
-    constexpr std::array kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};
-    double value = static_cast<double>(bytes);
-    std::size_t unit = 0;
-    while (value >= 1024 && unit + 1 < kUnits.size()) {
-        value /= 1024;
-        ++unit;
-    }
-    std::array<char, 64> text{};
-    std::snprintf(text.data(), text.size(),
-                  unit == 0 || value == static_cast<int>(value) ? "%.0f %s" : "%.1f %s", value,
-                  kUnits[unit]);
-    return text.data();
-}
 
 std::string hex_text(const std::array<std::uint8_t, 16>& bytes) {
     std::string text = uuid_text(bytes);

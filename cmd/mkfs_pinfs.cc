@@ -18,6 +18,7 @@
 
 #include "cmd/arguments.h"
 #include "cmd/contents.h"
+#include "cmd/region_use.h"
 #include "fs/format/superblock.h"
 #include "fs/volume/describe.h"
 #include "fs/volume/volume.h"
@@ -124,10 +125,7 @@ std::string why_not_created(const Request& request, const Error& error) {
 std::string why_not_open(const std::string& path, const Error& error) {
     struct stat status {};
     const bool known = stat(path.c_str(), &status) == 0;
-    if (error.cause == Cause::region_in_use) {
-        const std::string holders = pmem::Region::lock_holders(path);
-        return path + " is in use" + (holders.empty() ? "" : " by " + holders);
-    }
+    if (error.cause == Cause::region_in_use) return in_use_sentence(path);
     if (error.cause == Cause::region_too_small && known)
         return path + " is too small" +
                (S_ISREG(status.st_mode)
@@ -189,7 +187,7 @@ void report(const Request& request, const pmem::Region& region) {
 /// Makes the file system in a region that exists.
 int make_in(const Request& request) {
     const std::string& path = request.words.region;
-    const auto opened = pmem::Region::open(path, {});
+    const auto opened = open_when_free(path, {});
     if (!opened) {
         if (request.words.if_blank && opened.error().cause == Cause::region_in_use &&
             holds_pinfs(path)) {

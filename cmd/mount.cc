@@ -13,12 +13,14 @@
 #include <fstream>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
 #include "cmd/log.h"
 #include "cmd/mount_options.h"
-#include "fs/fuse/mount_table.h"
+#include "cmd/region_use.h"
+#include "cmd/remount.h"
 #include "fs/fuse/session.h"
 #include "fs/pmem/region.h"
 #include "fs/volume/describe.h"
@@ -27,6 +29,7 @@
 namespace pinfs::cmd {
 namespace {
 
+/// Why there will be no mount; with kSuccess nobody wants to hear of it.
 struct Problem {
     int status;
     std::string sentence;
@@ -60,6 +63,14 @@ std::expected<std::string, Problem> usable_mountpoint(const std::string& path) {
     return resolved;
 }
 
+/// Where udev keeps a name for what fstab calls LABEL= or UUID=; else the word itself.
+std::string region_path(const std::string& word) {
+    for (const auto& [prefix, directory] :
+         {std::pair{"LABEL=", "/dev/pinfs/by-label/"}, std::pair{"UUID=", "/dev/pinfs/by-uuid/"}})
+        if (word.starts_with(prefix)) return directory + word.substr(std::strlen(prefix));
+    return word;
+}
+
 constexpr const char* kUringSwitch = "/sys/module/fuse/parameters/enable_uring";
 
 std::expected<void, Problem> check_io_uring() {
@@ -82,10 +93,16 @@ std::expected<Plan, Problem> plan_of(const MountCommand& command) {
     for (const std::string& list : command.options)
         if (auto parsed = parse_options(list, command.sloppy, plan.options); !parsed)
             return problem(kUsage, parsed.error());
-    auto region = absolute(command.region, "region");
-    if (!region) return std::unexpected(region.error());
     auto mountpoint = usable_mountpoint(command.mountpoint);
     if (!mountpoint) return std::unexpected(mountpoint.error());
+    plan.session.mount.mountpoint = *mountpoint;
+    if (plan.options.remount) return plan;
+    const std::string given =
+        region_path(plan.options.source.empty() ? command.region : plan.options.source);
+    if (struct stat st{}; plan.options.nofail && stat(given.c_str(), &st) != 0 && errno == ENOENT)
+        return problem(kSuccess, {});
+    auto region = absolute(given, "region");
+    if (!region) return std::unexpected(region.error());
     plan.region = *region;
     if (plan.options.io_uring)
         if (auto allowed = check_io_uring(); !allowed) return std::unexpected(allowed.error());
@@ -93,43 +110,23 @@ std::expected<Plan, Problem> plan_of(const MountCommand& command) {
     // A mount by root is for everybody, as of any file system; a user's is for that user.
     const bool by_root = geteuid() == 0;
     plan.session.mount.source = *region;
-    plan.session.mount.mountpoint = *mountpoint;
     plan.session.mount.flags = plan.options.flags;
     plan.session.mount.allow_other = plan.options.allow_other || plan.options.allow_root || by_root;
     plan.session.mount.kernel_options = plan.options.kernel_options;
     plan.session.allow_root = plan.options.allow_root;
     plan.session.kernel_mmap = plan.options.kernel_mmap;
     plan.session.io_uring = plan.options.io_uring;
+    ParsedOptions in_force = plan.options;
+    in_force.allow_other = plan.session.mount.allow_other && !plan.options.allow_root;
+    plan.session.described = described(in_force);
     return plan;
 }
 
-// --- The daemon
-// -----------------------------------------------------------------------------------
-
-std::string in_use_sentence(const std::string& region) {
-    std::string sentence = "region " + region + " is in use";
-    if (const std::string holders = pmem::Region::lock_holders(region); !holders.empty())
-        sentence += " by " + holders;
-    if (const auto entry = fuse::mount_of_region(region))
-        sentence += ", mounted on " + entry->mountpoint;
-    return sentence;
-}
+// --- The daemon --------------------------------------------------------------------------------
 
 std::string sentence_of_failure(const std::string& region, const Error& error) {
     if (error.cause == Cause::region_in_use) return in_use_sentence(region);
     return "region " + region + ": " + error.message();
-}
-
-const char* name_of(DaxMode mode) {
-    switch (mode) {
-        case DaxMode::inode:
-            return "inode";
-        case DaxMode::always:
-            return "always";
-        case DaxMode::never:
-            return "never";
-    }
-    return "?";
 }
 
 void log_capabilities(const pmem::Region& region) {
@@ -147,6 +144,16 @@ void log_recovery(const pmem::Region& region, const MountReport& report) {
                  region.path(), report.lanes_replayed, report.bytes_read);
 }
 
+/// A read-only mount too may have to replay, and may become writable later; but if it cannot write
+/// the region it needs not.
+Expected<std::unique_ptr<pmem::Region>> open_for(const std::string& path, bool read_only) {
+    auto region = open_when_free(path, {});
+    if (region || !read_only) return region;
+    const int number = region.error().number();
+    if (number != EROFS && number != EACCES && number != EPERM) return region;
+    return open_when_free(path, {.read_only = true});
+}
+
 int serve(const Plan& plan, Start& start) {
     if (plan.foreground)
         log_to_terminal(plan.verbose);
@@ -156,8 +163,13 @@ int serve(const Plan& plan, Start& start) {
     if (chdir("/") != 0) return start.failed(kSystem, std::string{"/: "} + strerror(errno));
 
     const bool read_only = (plan.options.flags & MS_RDONLY) != 0;
-    auto region = pmem::Region::open(plan.region, {});
+    auto region = open_for(plan.region, read_only);
     if (!region) return start.failed(kFailure, sentence_of_failure(plan.region, region.error()));
+    const auto identity = describe_identity(**region);
+    if (!identity)
+        return start.failed(kFailure, sentence_of_failure(plan.region, identity.error()));
+    if (const std::string twin = twin_sentence(plan.region, identity->uuid); !twin.empty())
+        return start.failed(kFailure, twin);
     log_capabilities(**region);
 
     MountOptions options;
@@ -167,15 +179,17 @@ int serve(const Plan& plan, Start& start) {
     if (!volume) return start.failed(kFailure, sentence_of_failure(plan.region, volume.error()));
     log_recovery(**region, (*volume)->report());
 
-    auto session = fuse::Session::mount(**volume, plan.session);
+    fuse::SessionOptions session_options = plan.session;
+    if ((*region)->read_only()) session_options.described += ",region=read-only";
+    auto session = fuse::Session::mount(**volume, session_options);
     if (!session) {
         // The volume's own failure would say less than this one.
         static_cast<void>((*volume)->unmount());
         return start.failed(kFailure, session.error());
     }
     spdlog::info(
-        "{} is mounted on {}, dax={}{}{}", plan.region, plan.session.mount.mountpoint,
-        name_of(plan.options.dax), read_only ? ", read-only" : "",
+        "{} is mounted on {}, {},{}{}", plan.region, plan.session.mount.mountpoint,
+        read_only ? "ro" : "rw", session_options.described,
         plan.session.mount.allow_other ? "" : ", for this user alone (-o allow_root: root too)");
     start.succeeded();
     const bool orderly = (*session)->run();
@@ -223,7 +237,10 @@ std::string wait_for_answer(const std::string& mountpoint) {
 
 int mount_region(const MountCommand& command) {
     const auto plan = plan_of(command);
+    if (!plan && plan.error().status == kSuccess) return kSuccess;
     if (!plan) return complain(command.program, plan.error().status, plan.error().sentence);
+    if (plan->options.remount)
+        return remount(command.program, plan->session.mount.mountpoint, plan->options);
     if (command.fake) return check_region(command.program, plan->region);
     if (!command.foreground)
         return in_background(

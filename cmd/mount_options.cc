@@ -10,37 +10,67 @@
 namespace pinfs::cmd {
 namespace {
 
+constexpr unsigned long kNoSymbolicLinks = 256;  // MS_NOSYMFOLLOW, which glibc 2.36 has not
+
+/// A word of mount(8): the bits it sets and those it clears.
 struct Flag {
     std::string_view name;
-    unsigned long bit;
-    bool set;
+    unsigned long set;
+    unsigned long cleared;
 };
+constexpr unsigned long kAtimePolicy = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
 constexpr std::array kFlags{
-    Flag{"ro", MS_RDONLY, true},
-    Flag{"rw", MS_RDONLY, false},
-    Flag{"nosuid", MS_NOSUID, true},
-    Flag{"suid", MS_NOSUID, false},
-    Flag{"nodev", MS_NODEV, true},
-    Flag{"dev", MS_NODEV, false},
-    Flag{"noexec", MS_NOEXEC, true},
-    Flag{"exec", MS_NOEXEC, false},
-    Flag{"sync", MS_SYNCHRONOUS, true},
-    Flag{"async", MS_SYNCHRONOUS, false},
-    Flag{"dirsync", MS_DIRSYNC, true},
-    Flag{"nodiratime", MS_NODIRATIME, true},
-    Flag{"noatime", MS_NOATIME, true},
-    Flag{"atime", MS_NOATIME, false},
-    Flag{"diratime", MS_NODIRATIME, false},
+    Flag{"ro", MS_RDONLY, 0},
+    Flag{"rw", 0, MS_RDONLY},
+    Flag{"nosuid", MS_NOSUID, 0},
+    Flag{"suid", 0, MS_NOSUID},
+    Flag{"nodev", MS_NODEV, 0},
+    Flag{"dev", 0, MS_NODEV},
+    Flag{"noexec", MS_NOEXEC, 0},
+    Flag{"exec", 0, MS_NOEXEC},
+    Flag{"sync", MS_SYNCHRONOUS, 0},
+    Flag{"async", 0, MS_SYNCHRONOUS},
+    Flag{"dirsync", MS_DIRSYNC, 0},
+    Flag{"noatime", MS_NOATIME, kAtimePolicy},
+    Flag{"atime", 0, MS_NOATIME},
+    Flag{"relatime", MS_RELATIME, kAtimePolicy},
+    Flag{"norelatime", 0, MS_RELATIME},
+    Flag{"strictatime", MS_STRICTATIME, kAtimePolicy},
+    Flag{"nostrictatime", 0, MS_STRICTATIME},
+    Flag{"nodiratime", MS_NODIRATIME, 0},
+    Flag{"diratime", 0, MS_NODIRATIME},
+    Flag{"nosymfollow", kNoSymbolicLinks, 0},
+    Flag{"symfollow", 0, kNoSymbolicLinks},
 };
 
-/// What mount(8) and fstab say to each other, and to a helper now and then.
-constexpr std::array<std::string_view, 17> kForMountItself{
-    "defaults", "auto",   "noauto",   "user",       "users",     "nouser",
-    "owner",    "group",  "nofail",   "_netdev",    "_rnetdev",  "loud",
-    "silent",   "nomand", "relatime", "norelatime", "nolazytime"};
+/// What mount(8) and fstab say to each other, and to a helper now and then. (Times of overwrites
+/// are lazy whether lazytime is asked for or not: SPEC 6.1.)
+constexpr std::array<std::string_view, 20> kForMountItself{"defaults",
+                                                           "auto",
+                                                           "noauto",
+                                                           "user",
+                                                           "users",
+                                                           "nouser",
+                                                           "owner",
+                                                           "group",
+                                                           "_netdev",
+                                                           "_rnetdev",
+                                                           "loud",
+                                                           "silent",
+                                                           "mand",
+                                                           "nomand",
+                                                           "iversion",
+                                                           "noiversion",
+                                                           "lazytime",
+                                                           "nolazytime",
+                                                           "default_permissions",
+                                                           "durability=sync"};
 constexpr std::array<std::string_view, 6> kForMountItselfWithValue{
     "x-", "X-", "comment=", "user=", "uhelper=", "helper="};
 
+/// What the kernel shows of a mount, and mount(8) hands back for a remount.
+constexpr std::array<std::string_view, 4> kShownByTheKernel{
+    "user_id=", "group_id=", "max_read=", "blksize="};
 constexpr std::array<std::string_view, 4> kForTheKernel{
     "context=", "fscontext=", "defcontext=", "rootcontext="};
 
@@ -50,34 +80,22 @@ struct Refused {
 };
 constexpr std::array kRefused{
     Refused{"durability=posix", "is reserved: this version knows durability=sync alone"},
-    Refused{"remount", "is not available in this version: unmount and mount again"},
-    Refused{"strictatime", "is not available: access times are not kept on reading"},
-    Refused{"lazytime", "is not needed: times of overwrites are lazy in any case"},
 };
 
-/// At commas that stand outside double quotes, as in context="...".
-std::vector<std::string_view> split(std::string_view list) {
-    std::vector<std::string_view> words;
-    std::size_t begin = 0;
-    bool quoted = false;
-    for (std::size_t i = 0; i <= list.size(); ++i) {
-        if (i < list.size() && list[i] == '"') quoted = !quoted;
-        if (i < list.size() && (list[i] != ',' || quoted)) continue;
-        if (i > begin) words.push_back(list.substr(begin, i - begin));
-        begin = i + 1;
-    }
-    return words;
+bool starts_with_any(std::string_view word, const auto& starts) {
+    return std::ranges::any_of(starts,
+                               [&](std::string_view start) { return word.starts_with(start); });
 }
 
 bool is_for_mount_itself(std::string_view word) {
     return std::ranges::find(kForMountItself, word) != kForMountItself.end() ||
-           std::ranges::any_of(kForMountItselfWithValue,
-                               [&](std::string_view start) { return word.starts_with(start); });
+           starts_with_any(word, kForMountItselfWithValue);
 }
 
 bool apply_own(std::string_view word, ParsedOptions& parsed) {
-    if (word == "dax=inode" || word == "dax") {
-        parsed.dax = word == "dax" ? DaxMode::always : DaxMode::inode;
+    if (word == "dax") word = "dax=always";
+    if (word == "dax=inode") {
+        parsed.dax = DaxMode::inode;
     } else if (word == "dax=always") {
         parsed.dax = DaxMode::always;
     } else if (word == "dax=never") {
@@ -91,42 +109,76 @@ bool apply_own(std::string_view word, ParsedOptions& parsed) {
     } else if (word == "io_uring") {
         parsed.io_uring = true;
     } else {
-        return word == "default_permissions" || word == "durability=sync";  // always so
+        return false;
     }
+    parsed.own.emplace_back(word);
     return true;
+}
+
+bool apply_place(std::string_view word, ParsedOptions& parsed) {
+    constexpr std::string_view kSource = "source=";
+    if (word == "remount") parsed.remount = true;
+    if (word == "nofail") parsed.nofail = true;
+    if (word.starts_with(kSource)) parsed.source = word.substr(kSource.size());
+    return word == "remount" || word == "nofail" ||
+           (word.starts_with(kSource) && !parsed.source.empty());
 }
 
 bool apply_flag(std::string_view word, ParsedOptions& parsed) {
     const auto* flag =
         std::ranges::find_if(kFlags, [&](const Flag& known) { return known.name == word; });
     if (flag == kFlags.end()) return false;
-    if (flag->set)
-        parsed.flags |= flag->bit;
-    else
-        parsed.flags &= ~flag->bit;
+    parsed.flags &= ~flag->cleared;
+    parsed.flags |= flag->set;
     return true;
 }
 
 bool apply_for_the_kernel(std::string_view word, ParsedOptions& parsed) {
-    if (std::ranges::none_of(kForTheKernel,
-                             [&](std::string_view start) { return word.starts_with(start); }))
-        return false;
+    if (!starts_with_any(word, kForTheKernel)) return false;
     if (!parsed.kernel_options.empty()) parsed.kernel_options += ',';
     parsed.kernel_options += word;
     return true;
 }
 
+const char* name_of(DaxMode mode) {
+    switch (mode) {
+        case DaxMode::inode:
+            return "inode";
+        case DaxMode::always:
+            return "always";
+        case DaxMode::never:
+            return "never";
+    }
+    return "?";
+}
+
 }  // namespace
+
+std::vector<std::string_view> split_options(std::string_view list) {
+    std::vector<std::string_view> words;
+    std::size_t begin = 0;
+    bool quoted = false;
+    for (std::size_t i = 0; i <= list.size(); ++i) {
+        if (i < list.size() && list[i] == '"') quoted = !quoted;
+        if (i < list.size() && (list[i] != ',' || quoted)) continue;
+        if (i > begin) words.push_back(list.substr(begin, i - begin));
+        begin = i + 1;
+    }
+    return words;
+}
 
 std::expected<void, std::string> parse_options(std::string_view list, bool sloppy,
                                                ParsedOptions& parsed) {
-    for (const std::string_view word : split(list)) {
+    const auto words = split_options(list);
+    const bool remount = parsed.remount || std::ranges::find(words, "remount") != words.end();
+    for (const std::string_view word : words) {
         for (const Refused& refused : kRefused)
             if (word == refused.name)
                 return std::unexpected("option '" + std::string{word} + "' " +
                                        std::string{refused.why});
         if (is_for_mount_itself(word) || apply_flag(word, parsed) || apply_own(word, parsed) ||
-            apply_for_the_kernel(word, parsed) || sloppy)
+            apply_place(word, parsed) || apply_for_the_kernel(word, parsed) || sloppy ||
+            (remount && starts_with_any(word, kShownByTheKernel)))
             continue;
         const bool has_value = word.starts_with("dax=") || word.starts_with("kernel_mmap=") ||
                                word.starts_with("durability=");
@@ -135,9 +187,18 @@ std::expected<void, std::string> parse_options(std::string_view list, bool slopp
                                "' has a value that is not one of: dax=inode, always, never; "
                                "kernel_mmap=on, off; durability=sync");
     }
-    if (parsed.allow_other && parsed.allow_root)
+    if (parsed.allow_other && parsed.allow_root && !remount)
         return std::unexpected("options 'allow_other' and 'allow_root' exclude each other");
     return {};
+}
+
+std::string described(const ParsedOptions& options) {
+    std::string text = std::string{"dax="} + name_of(options.dax) +
+                       ",kernel_mmap=" + (options.kernel_mmap ? "on" : "off") + ",durability=sync";
+    if (options.allow_other) text += ",allow_other";
+    if (options.allow_root) text += ",allow_root";
+    if (options.io_uring) text += ",io_uring";
+    return text;
 }
 
 }  // namespace pinfs::cmd

@@ -6,6 +6,7 @@
 #include <expected>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fs/fuse/session.h"
 #include "fs/volume/volume.h"
@@ -19,12 +20,23 @@ struct ParsedOptions {
     bool allow_root = false;
     bool kernel_mmap = true;
     bool io_uring = false;
+    bool remount = false;
+    bool nofail = false;         ///< a region that is not there is passed over
+    std::string source;          ///< the region, whatever word names it; empty: as the word says
     std::string kernel_options;  ///< context= and its kin, for mount(2)
+    /// Words of pinfs's own that were given, "dax" written out as "dax=always".
+    std::vector<std::string> own;
 };
+
+/// Splits at commas that stand outside double quotes, as in context="...".
+std::vector<std::string_view> split_options(std::string_view list);
 
 /// Adds the options of one -o to `parsed`. The error is one sentence about the first that is not
 /// known or not available. With `sloppy`, as for mount -s, unknown ones are passed over.
 std::expected<void, std::string> parse_options(std::string_view list, bool sloppy,
                                                ParsedOptions& parsed);
+
+/// The options in force that are not the kernel's, for user.pinfs.options.
+std::string described(const ParsedOptions& options);
 
 }  // namespace pinfs::cmd

@@ -42,12 +42,18 @@ int run(int count, char** words) {
     mounting->add_flag("-f,--foreground", mount.foreground, "Stay in the foreground");
     mounting->add_flag("-v,--verbose", mount.verbose, "Log more");
 
-    std::string unmount_target;
+    pinfs::cmd::UnmountCommand unmount;
+    unmount.program = "pinfs umount";
     CLI::App* const unmounting =
         app.add_subcommand("umount", "Unmount, and wait until the region is free");
-    unmounting->add_option("MOUNTPOINT", unmount_target, "Where it is mounted, or its region")
+    unmounting->add_option("MOUNTPOINT", unmount.target, "Where it is mounted, or its region")
         ->type_name("")
         ->required();
+    unmounting->add_flag("-l,--lazy", unmount.lazy, "Now, though files are open: they live on");
+    unmounting->add_flag("-f,--force", unmount.force, "Though the daemon does not answer");
+    unmounting->add_flag("-r,--read-only", unmount.read_only_if_busy,
+                         "If it is in use, make it read-only");
+    unmounting->add_flag("-v,--verbose", unmount.verbose, "Say what was done");
 
     std::string info_target;
     bool json = false;
@@ -65,7 +71,7 @@ int run(int count, char** words) {
                                     std::string{stop.what()} + " (see pinfs --help)");
     }
     if (mounting->parsed()) return mount_region(mount);
-    if (unmounting->parsed()) return pinfs::cmd::unmount("pinfs umount", unmount_target);
+    if (unmounting->parsed()) return pinfs::cmd::unmount(unmount);
     return pinfs::cmd::show_info("pinfs info", info_target, json);
 }
 

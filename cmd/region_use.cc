@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/region_use.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "cmd/text.h"
+#include "fs/fuse/mount_table.h"
+#include "fs/fuse/mountpoint.h"
+#include "fs/volume/describe.h"
+
+namespace pinfs::cmd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 60s;
+
+bool is_same_file(const std::string& left, const std::string& right) {
+    struct stat one {};
+    struct stat other {};
+    return stat(left.c_str(), &one) == 0 && stat(right.c_str(), &other) == 0 &&
+           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+std::optional<fuse::MountEntry> mount_among(const std::vector<fuse::MountEntry>& table,
+                                            const std::string& region) {
+    for (const fuse::MountEntry& entry : table)
+        if (entry.type == fuse::kMountType &&
+            (entry.source == region || is_same_file(entry.source, region)))
+            return entry;
+    return std::nullopt;
+}
+
+/// Where the region is mounted, as one of its users or we see it.
+std::optional<fuse::MountEntry> find_mount(const std::string& region,
+                                           const std::vector<pmem::LockHolder>& holders) {
+    if (auto entry = mount_among(fuse::mount_table(), region)) return entry;
+    for (const pmem::LockHolder& holder : holders)
+        if (auto entry = mount_among(fuse::mount_table(std::to_string(holder.pid)), region))
+            return entry;
+    return std::nullopt;
+}
+
+bool is_daemon(const pmem::LockHolder& holder) {
+    // The kernel keeps 15 letters. Who unmounts looks now and then whether the region is free.
+    constexpr std::array<std::string_view, 5> kNames{"pinfs", "mount.pinfs", "mount.fuse.pinf",
+                                                     "umount.pinfs", "umount.fuse.pin"};
+    return std::ranges::find(kNames, holder.command) != kNames.end();
+}
+
+/// Whether who has the lock will soon be gone. Who cannot be seen may be a daemon.
+bool is_worth_waiting(const std::string& region) {
+    const auto holders = pmem::Region::find_lock_holders(region);
+    return !find_mount(region, holders) && std::ranges::all_of(holders, is_daemon);
+}
+
+/// When a process began, in seconds since 1970; 0 if it cannot be known.
+std::int64_t start_of(int pid) {
+    std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
+    std::string line;
+    std::getline(file, line);
+    const std::size_t name_end = line.rfind(')');
+    if (name_end == std::string::npos) return 0;
+    std::istringstream fields{line.substr(name_end + 1)};
+    std::string field;
+    for (int skipped = 0; skipped < 19; ++skipped) fields >> field;
+    std::int64_t ticks = 0;
+    std::ifstream machine{"/proc/stat"};
+    if (!(fields >> ticks)) return 0;
+    for (std::string word; machine >> word;)
+        if (std::int64_t boot = 0; word == "btime" && machine >> boot)
+            return boot + ticks / sysconf(_SC_CLK_TCK);
+    return 0;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
+                                                       const pmem::OpenOptions& options) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    auto pause = 1ms;
+    while (true) {
+        auto region = pmem::Region::open(path, options);
+        if (region || region.error().cause != Cause::region_in_use || !is_worth_waiting(path) ||
+            std::chrono::steady_clock::now() >= end)
+            return region;
+        std::this_thread::sleep_for(pause);
+        pause = std::min(2 * pause, std::chrono::milliseconds{50});
+    }
+}
+
+bool wait_until_free(const std::string& path) {
+    const auto region = open_when_free(path, {.read_only = true});
+    return region || region.error().cause != Cause::region_in_use ||
+           find_mount(path, pmem::Region::find_lock_holders(path));
+}
+
+std::string in_use_sentence(const std::string& path) {
+    const auto holders = pmem::Region::find_lock_holders(path);
+    std::string sentence = "region " + path + " is in use";
+    for (const pmem::LockHolder& holder : holders)
+        sentence += (&holder == &holders.front() ? " by process " : ", process ") +
+                    std::to_string(holder.pid) + " (" + holder.command + ")";
+    if (const auto entry = find_mount(path, holders))
+        sentence += ", mounted on " + entry->mountpoint;
+    if (holders.size() == 1)
+        if (const std::int64_t start = start_of(holders.front().pid); start != 0)
+            sentence += " since " + time_text(start);
+    return sentence;
+}
+
+std::string twin_sentence(const std::string& path, const std::array<std::uint8_t, 16>& uuid) {
+    for (const fuse::MountEntry& entry : fuse::mount_table()) {
+        if (entry.type != fuse::kMountType || is_same_file(entry.source, path)) continue;
+        const auto other =
+            pmem::Region::open(entry.source, {.read_only = true, .exclusive = false});
+        if (!other) continue;
+        const auto its = describe_identity(**other);
+        if (its && its->uuid == uuid)
+            return "region " + path + " has the uuid of " + entry.source +
+                   ", which is mounted on " + entry.mountpoint +
+                   ": it is a copy; give it a uuid of its own with pinfs tune " + "--uuid random " +
+                   path;
+    }
+    return {};
+}
+
+}  // namespace pinfs::cmd

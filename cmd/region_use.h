@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who uses a region, and opening one that a daemon is about to leave: umount(2) of a FUSE mount
+// returns before the daemon has ended, so that whatever comes right after it finds the region
+// locked. Such a lock is waited for; one of a mount that lives is not.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "fs/error.h"
+#include "fs/pmem/region.h"
+
+namespace pinfs::cmd {
+
+/// As Region::open. Errors: region_in_use if the region is mounted, or a command other than a
+/// daemon uses it, or a daemon takes more than a minute to end.
+Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
+                                                       const pmem::OpenOptions& options);
+
+/// Waits until nobody has the region's lock, or it is mounted (again). False after a minute.
+bool wait_until_free(const std::string& path);
+
+/// "region R is in use by process 4711 (pinfs), mounted on /mnt since 2026-11-21 12:00:05 UTC", as
+/// far as it can be known.
+std::string in_use_sentence(const std::string& path);
+
+/// Empty, or one sentence about another region that is mounted and has the same uuid: a copy. As
+/// far as this user may look into mounted regions.
+std::string twin_sentence(const std::string& path, const std::array<std::uint8_t, 16>& uuid);
+
+}  // namespace pinfs::cmd
