@@ -25,6 +25,9 @@ namespace pinfs {
     X(name_collisions,         ENOSPC,       "too many names of this directory share one hash") \
     X(too_many_links,          EMLINK,       "too many links to one inode") \
     X(not_permitted,           EPERM,        "operation not permitted") \
+    X(immutable,               EPERM,        "the inode is immutable") \
+    X(append_only,             EPERM,        "the inode is append-only") \
+    X(across_projects,         EXDEV,        "the directory is of another project") \
     X(invalid_argument,        EINVAL,       "invalid argument") \
     X(would_be_ancestor,       EINVAL,       "a directory cannot move below itself") \
     X(file_too_large,          EFBIG,        "beyond the largest file size, 16 TiB") \

@@ -47,7 +47,11 @@ void judge_fields(Walk& walk, const Subject& subject) {
         findings.add(FindingKind::inode_mode, subject.offset, inode.ino, "the mode cannot be 0%o",
                      inode.mode);
     const bool cut = (inode.flags & media::kInodeCutting) != 0;
-    if ((inode.flags & ~media::kInodeFlagsKnown) != 0 || (cut && !S_ISREG(inode.mode)))
+    std::uint32_t allowed = media::kInodeFlagsKnown;
+    if (!S_ISDIR(inode.mode)) allowed &= ~media::kInodeProjectInherit;
+    if (!S_ISREG(inode.mode)) allowed &= ~media::kInodeCutting;
+    if (!S_ISREG(inode.mode) && !S_ISDIR(inode.mode)) allowed &= ~media::kInodeDax;
+    if ((inode.flags & ~allowed) != 0)
         findings.add(FindingKind::inode_flags, subject.offset, inode.ino,
                      "the flags cannot be 0x%x", inode.flags);
     if (inode.atime_ns >= kNanoseconds) add(FindingKind::inode_time, "atime_ns", inode.atime_ns);

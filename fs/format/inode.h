@@ -7,7 +7,7 @@
 
 namespace pinfs::media {
 
-// Inode::flags
+// Inode::flags. Nothing is to be done for NODUMP, and for SYNC: all is durable at once.
 inline constexpr le32 kInodeDax = 1u << 0;             // FS_XFLAG_DAX; directories: inherited
 inline constexpr le32 kInodeImmutable = 1u << 1;       // FS_XFLAG_IMMUTABLE
 inline constexpr le32 kInodeAppendOnly = 1u << 2;      // FS_XFLAG_APPEND

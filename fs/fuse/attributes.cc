@@ -38,6 +38,8 @@ AttributeChange change_of(const struct stat& wanted, int to_set) {
         change.mtime = time_now();
     else if (to_set & FUSE_SET_ATTR_MTIME)
         change.mtime = time_of(wanted.st_mtim);
+    constexpr int kBothNow = FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
+    change.touch = (to_set & kBothNow) == kBothNow;
     if (to_set & FUSE_SET_ATTR_CTIME) change.ctime = time_of(wanted.st_ctim);
     return change;
 }

@@ -63,10 +63,16 @@ void describe_open_file(Edge& edge, fuse_file_info& file, bool dax) {
     set_open_flags(file, dax);
 }
 
+OpenFor purpose_of(int flags) {
+    if ((flags & O_TRUNC) != 0) return OpenFor::writing;
+    if ((flags & O_ACCMODE) == O_RDONLY) return OpenFor::reading;
+    return (flags & O_APPEND) != 0 ? OpenFor::appending : OpenFor::writing;
+}
+
 /// Opens `ino`, cut to nothing where O_TRUNC asks for it. On error it is not open.
 Expected<bool> open_file(fuse_req_t req, Ino ino, const fuse_file_info& file) {
     Volume& volume = volume_of(req);
-    const bool dax = TRY(volume.open(ino));
+    const bool dax = TRY(volume.open(ino, purpose_of(file.flags)));
     if (file.flags & O_TRUNC) {
         AttributeChange change;
         change.size_bytes = 0;

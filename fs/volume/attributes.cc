@@ -7,6 +7,7 @@
 
 #include "fs/inode/extended_attributes.h"
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -57,6 +58,20 @@ Expected<Attributes> Volume::Core::attributes(Ino ino) {
     return attributes_of(inode, *state);
 }
 
+/// Whether a protected inode lets `change` happen. A flag that protects keeps all flags as they are
+/// until it is cleared.
+Expected<void> Volume::Core::admit(const AttributeChange& change, const media::Inode& inode) {
+    const bool sets_times = (change.atime || change.mtime) && !change.touch;
+    if (change.mode || change.uid || change.gid || sets_times) TRY(refuse_protected(inode));
+    if (change.touch) TRY(refuse_immutable(inode));
+    const bool keeps_flags =
+        !change.flags || (*change.flags & kUserFlags) == (inode.flags & kUserFlags);
+    const bool keeps_project = !change.project || *change.project == inode.project;
+    if (keeps_flags && keeps_project) return {};
+    const bool stays = !change.flags || (*change.flags & media::kInodeImmutable) != 0;
+    return stays ? refuse_immutable(inode) : Expected<void>{};
+}
+
 void Volume::Core::apply(const AttributeChange& change, media::Inode& inode) {
     if (change.mode) inode.mode = (inode.mode & S_IFMT) | (*change.mode & ~std::uint32_t{S_IFMT});
     if (change.uid) inode.uid = *change.uid;
@@ -86,6 +101,7 @@ Expected<Attributes> Volume::Core::change_attributes(Ino ino, const AttributeCha
     const Exclusive lock{state->mutex};
     Change one = this->change(space::Reserve::use);
     auto* inode = TRY(edit_inode(one, *state));
+    TRY(admit(change, *inode));
     apply(change, *inode);
     const media::Inode changed = *inode;
     TRY(one.commit());
@@ -128,6 +144,7 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
         const Exclusive lock{state->mutex};
         Change one = change(space::Reserve::keep);
         auto* inode = TRY(edit_inode(one, *state));
+        TRY(refuse_protected(*inode));
         const auto bytes = TRY(inode::read_attributes(units_, *inode));
         const bool there = TRY(find_value(bytes, name)).has_value();
         if (there && how == SetAttribute::create) return fail(Cause::attribute_exists);
@@ -139,6 +156,17 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
     });
 }
 
+/// Errors: no_attribute.
+Expected<void> Volume::Core::erase_attribute(Change& change, media::Inode& inode,
+                                             std::string_view name) {
+    const auto bytes = TRY(inode::read_attributes(units_, inode));
+    const bool there = TRY(find_value(bytes, name)).has_value();
+    if (!there) return fail(Cause::no_attribute);
+    TRY(inode::write_attributes(change, inode, TRY(inode::with_attribute(bytes, name, nullptr))));
+    set_ctime(inode, now());
+    return {};
+}
+
 Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
     TRY(admit_change());
     TRY(check_attribute_name(name));
@@ -146,28 +174,22 @@ Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
     const Exclusive lock{state->mutex};
     Change one = change(space::Reserve::use);
     auto* inode = TRY(edit_inode(one, *state));
-    const auto bytes = TRY(inode::read_attributes(units_, *inode));
-    const bool there = TRY(find_value(bytes, name)).has_value();
-    if (!there) return fail(Cause::no_attribute);
-    TRY(inode::write_attributes(one, *inode, TRY(inode::with_attribute(bytes, name, nullptr))));
-    set_ctime(*inode, now());
+    TRY(refuse_protected(*inode));
+    TRY(erase_attribute(one, *inode, name));
     return one.commit();
 }
 
 Expected<void> Volume::Core::drop_capability(InodeState& state) {
     if (state.no_capability.load()) return {};
-    bool has_one = false;
-    {
-        const Shared lock{state.mutex};
-        const auto inode = TRY(read_inode(state));
-        if (inode.attributes != 0)
-            has_one = TRY(find_value(TRY(inode::read_attributes(units_, inode)), kCapability))
-                          .has_value();
-        state.no_capability = !has_one;  // who sets one has the lock exclusively
-    }
-    if (!has_one) return {};
-    const auto removed = remove_attribute(state.ino, kCapability);
-    if (!removed && removed.error().cause != Cause::no_attribute) return removed;
+    const Exclusive lock{state.mutex};
+    Change one = change(space::Reserve::use);
+    auto* inode = TRY(edit_inode(one, state));
+    TRY(refuse_immutable(*inode));  // it will not be written
+    const auto erased = erase_attribute(one, *inode, kCapability);
+    const bool had_none = !erased && erased.error().cause == Cause::no_attribute;
+    if (!erased && !had_none) return erased;
+    if (erased) TRY(one.commit());
+    state.no_capability = true;  // who sets one has the lock exclusively
     return {};
 }
 

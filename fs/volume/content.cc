@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -41,12 +42,14 @@ struct Volume::Core::WritePlan {
     }
 };
 
-Expected<bool> Volume::Core::open(Ino ino) {
+Expected<bool> Volume::Core::open(Ino ino, OpenFor purpose) {
     TRY(admit_read());
     const Use state = use(ino);
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
     if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
+    if (purpose == OpenFor::writing) TRY(refuse_protected(inode));
+    if (purpose == OpenFor::appending) TRY(refuse_immutable(inode));
     const bool dax = S_ISREG(inode.mode) &&
                      (options_.dax == DaxMode::always ||
                       (options_.dax == DaxMode::inode && (inode.flags & media::kInodeDax) != 0));
@@ -221,6 +224,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
         if (!S_ISREG(inode.mode))
             return fail(S_ISDIR(inode.mode) ? Cause::is_a_directory : Cause::invalid_argument);
         size = inode.size;
+        TRY(admit_write(inode, append ? size : offset_bytes));
         has_privileges = kill_privileges && (inode.mode & (S_ISUID | S_ISGID)) != 0;
         cutting = (inode.flags & media::kInodeCutting) != 0;
     }

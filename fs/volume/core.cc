@@ -176,6 +176,11 @@ Expected<void> Volume::Core::set_read_only(bool read_only) {
     return {};
 }
 
+std::string_view Volume::Core::label() const {
+    const auto* text = reinterpret_cast<const char*>(super_.label);
+    return {text, strnlen(text, sizeof super_.label)};
+}
+
 Expected<void> Volume::Core::admit_read() const {
     return journal_.failed() ? fail(Cause::shut_down) : Expected<void>{};
 }
@@ -284,6 +289,7 @@ Expected<void> Volume::set_read_only(bool read_only) { return core_->set_read_on
 bool Volume::read_only() const { return core_->read_only(); }
 const MountReport& Volume::report() const { return core_->report(); }
 Statistics Volume::statistics() const { return core_->statistics(); }
+std::string_view Volume::label() const { return core_->label(); }
 
 Expected<Entry> Volume::lookup(Ino parent, std::string_view name) {
     return core_->lookup(parent, name);
@@ -331,7 +337,7 @@ Expected<void> Volume::set_attribute(Ino ino, std::string_view name,
 Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
     return core_->remove_attribute(ino, name);
 }
-Expected<bool> Volume::open(Ino ino) { return core_->open(ino); }
+Expected<bool> Volume::open(Ino ino, OpenFor purpose) { return core_->open(ino, purpose); }
 void Volume::release(Ino ino) { core_->release(ino); }
 Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out) {
     return core_->read(ino, offset_bytes, out);

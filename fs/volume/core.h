@@ -115,7 +115,7 @@ public:
     /// before the write.
     Expected<void> drop_capability(InodeState& state);
     // ---- content.cc
-    Expected<bool> open(Ino ino);
+    Expected<bool> open(Ino ino, OpenFor purpose);
     void release(Ino ino);
     Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
     Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
@@ -140,6 +140,7 @@ public:
 
     InodeStates& states() { return states_; }
     [[nodiscard]] const MountReport& report() const { return report_; }
+    [[nodiscard]] std::string_view label() const;
 
 private:
     friend class Volume;
@@ -182,7 +183,9 @@ private:
     void set_lazy_time(InodeState& state);
     Expected<void> trim_preallocation(InodeState& state);
     // attributes.cc
+    static Expected<void> admit(const AttributeChange& change, const media::Inode& inode);
     static void apply(const AttributeChange& change, media::Inode& inode);
+    Expected<void> erase_attribute(Change& change, media::Inode& inode, std::string_view name);
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -28,6 +29,17 @@ Expected<void> Volume::Core::store_target(Change& change, media::Inode& inode,
     return {};
 }
 
+namespace {
+
+constexpr std::uint32_t inherited_flags(std::uint32_t mode) {
+    constexpr std::uint32_t kAny = media::kInodeNoDump | media::kInodeNoAtime;
+    constexpr std::uint32_t kFile = kAny | media::kInodeDax | media::kInodeSync;
+    if (S_ISDIR(mode)) return kFile | media::kInodeProjectInherit;
+    return S_ISREG(mode) ? kFile : kAny;
+}
+
+}  // namespace
+
 /// A slot and the inode in it, as one that `above` will have or has. The table's lock is held, and
 /// `generation` is new.
 Expected<Volume::Core::Fresh> Volume::Core::new_inode(Change& change, std::uint64_t generation,
@@ -45,8 +57,7 @@ Expected<Volume::Core::Fresh> Volume::Core::new_inode(Change& change, std::uint6
     inode.nlink = is_directory ? 2 : 1;
     inode.uid = caller.uid;
     inode.gid = caller.gid;
-    inode.flags = above.flags & (media::kInodeDax | media::kInodeProjectInherit);
-    if (!is_directory && !S_ISREG(wanted.mode)) inode.flags = 0;
+    inode.flags = above.flags & inherited_flags(wanted.mode);
     if ((above.flags & media::kInodeProjectInherit) != 0) inode.project = above.project;
     if ((above.mode & S_ISGID) != 0) {
         inode.gid = above.gid;
@@ -85,6 +96,7 @@ Expected<Entry> Volume::Core::make_once(Ino parent, std::string_view name, const
         if (inode.nlink == 0) return fail(Cause::not_found);
         const auto there = TRY(directory(inode).find(name));
         if (there) return fail(Cause::exists);
+        TRY(refuse_immutable(inode));
     }
     const TableLock table_lock{inodes_.mutex()};
     const std::uint64_t generation = TRY(next_generation());
@@ -110,6 +122,7 @@ Expected<Entry> Volume::Core::make_unnamed_once(Ino parent, const NewInode& want
     const Shared lock{above->mutex};
     const auto above_inode = TRY(read_directory_inode(*above));
     if (above_inode.nlink == 0) return fail(Cause::not_found);
+    TRY(refuse_immutable(above_inode));
     const TableLock table_lock{inodes_.mutex()};
     const std::uint64_t generation = TRY(next_generation());
     Change one = change(space::Reserve::keep);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -71,11 +72,14 @@ Expected<Entry> Volume::Core::link(Ino ino, Ino parent, std::string_view name) {
         if (above_now.nlink == 0) return fail(Cause::not_found);
         const auto there = TRY(directory(above_now).find(name));
         if (there) return fail(Cause::exists);
+        TRY(refuse_immutable(above_now));
         const auto now_linked = TRY(read_inode(*state));
+        TRY(refuse_protected(now_linked));
         if (S_ISDIR(now_linked.mode)) return fail(Cause::not_permitted);
         const bool unnamed = now_linked.nlink == 0;
         if (unnamed && !state->unnamed) return fail(Cause::not_found);
         if (now_linked.nlink >= kLinksMax) return fail(Cause::too_many_links);
+        TRY(admit_project(above_now, now_linked));
         TableLock table_lock{inodes_.mutex(), std::defer_lock};
         if (unnamed) table_lock.lock();
         Change one = change(space::Reserve::keep);
@@ -122,6 +126,7 @@ Expected<bool> Volume::Core::remove_once(Ino parent, std::string_view name, bool
     const TableLock table_lock{inodes_.mutex()};
     Change one = change(space::Reserve::use);
     auto* inode = TRY(edit_inode(one, *state));
+    TRY(admit_removal(above_now, *inode));
     if (is_directory != S_ISDIR(inode->mode))
         return fail(is_directory ? Cause::not_a_directory : Cause::is_a_directory);
     if (is_directory && inode->size != 0) return fail(Cause::directory_not_empty);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -78,6 +79,9 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     auto* to_inode = TRY(edit_inode(one, *to));
     auto* moved_inode = TRY(edit_inode(one, *moved));
     const bool moves_directory = S_ISDIR(moved_inode->mode);
+    TRY(admit_removal(*from_inode, *moved_inode));
+    TRY(refuse_immutable(*to_inode));
+    TRY(admit_project(*to_inode, *moved_inode));
     const Time time = now();
 
     std::optional<Fresh> left;  // at the old name
@@ -97,7 +101,9 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     } else {
         auto* replaced_inode = TRY(edit_inode(one, **replaced));
         const bool replaces_directory = S_ISDIR(replaced_inode->mode);
+        TRY(admit_removal(*to_inode, *replaced_inode));
         if (exchange) {
+            TRY(admit_project(*from_inode, *replaced_inode));
             TRY(directory(one, *from_inode)
                     .retarget(source_now->key, r.name, target->ino, replaced_inode->mode));
             if (replaces_directory) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -51,6 +52,7 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             const auto inode = TRY(read_inode(state));
             if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
             if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
+            TRY(refuse_protected(inode));
             old_size = inode.size;
             cutting = (inode.flags & media::kInodeCutting) != 0;
         }
@@ -85,6 +87,7 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             const TableLock table_lock{inodes_.mutex()};
             Change one = this->change(space::Reserve::use);
             auto* inode = TRY(edit_inode(one, state));
+            TRY(refuse_protected(*inode));
             inode->size = size_bytes;
             touch(*inode, now());
             apply(change, *inode);

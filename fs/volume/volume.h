@@ -9,7 +9,8 @@
 // readable and writable, until it is neither open nor referenced.
 //
 // Permissions are the kernel's to check (default_permissions); a Caller gives ownership to what it
-// makes.
+// makes. What immutable and append-only inodes refuse, whoever asks, is checked here
+// (protection.h).
 #pragma once
 
 #include <array>
@@ -70,6 +71,7 @@ struct AttributeChange {
     std::optional<Time> atime;
     std::optional<Time> mtime;
     std::optional<Time> ctime;
+    bool touch = false;                  ///< both times are the current one, nothing else is asked
     std::optional<std::uint32_t> flags;  ///< all of media::kInode* that a user may set
     std::optional<std::uint32_t> project;
     // Of what is no directory, and unless `mode` is set:
@@ -123,6 +125,8 @@ struct DirectoryItem {
     std::uint64_t cookie = 0;  ///< where to go on after this item
 };
 
+/// `writing` also stands for cutting (O_TRUNC); `appending` is writing with O_APPEND.
+enum class OpenFor : std::uint8_t { reading, appending, writing };
 enum class SetAttribute : std::uint8_t { create_or_replace, create, replace };
 enum RenameFlags : std::uint32_t { kRenameNoReplace = 1, kRenameExchange = 2, kRenameWhiteout = 4 };
 
@@ -149,6 +153,7 @@ public:
 
     [[nodiscard]] const MountReport& report() const;
     [[nodiscard]] Statistics statistics() const;
+    [[nodiscard]] std::string_view label() const;
 
     // Names
     Expected<Entry> lookup(Ino parent, std::string_view name);  ///< also "." and ".."
@@ -184,8 +189,8 @@ public:
 
     // Content
     /// Counts an open; true if DAX mode is in force for it (SPEC 1.2): the mode changes only while
-    /// the file is open nowhere.
-    Expected<bool> open(Ino ino);
+    /// the file is open nowhere. Errors: immutable, append_only.
+    Expected<bool> open(Ino ino, OpenFor purpose = OpenFor::reading);
     /// Ends one open; the last one gives back preallocated blocks.
     void release(Ino ino);
     /// Bytes read: fewer than asked at the end of the file. Holes and unwritten blocks read as
