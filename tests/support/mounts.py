@@ -3,7 +3,7 @@
 
 A Scratch owns a directory on tmpfs for regions and images, and one elsewhere for mount points. What is
 mounted through it goes with it: use it as a context manager, in a program that calls
-`end_on_signals()` first. Needs root.
+`end_on_signals()` first. Who is not root mounts through fusermount3, and only pinfs.
 """
 
 import contextlib
@@ -58,6 +58,15 @@ def is_mounted(directory):
         return any(line.split()[4] == str(directory) for line in table)
 
 
+def unmount(directory, lazily=False):
+    """Whether it is mounted no more."""
+    if os.geteuid() == 0:
+        words = ["umount", "-i", "-l"] if lazily else ["umount", "-i"]
+    else:
+        words = ["fusermount3", "-u", "-z"] if lazily else ["fusermount3", "-u"]
+    return subprocess.run([*words, directory], capture_output=True, check=False).returncode == 0
+
+
 class Mount:
     """Something mounted on `root`."""
 
@@ -66,12 +75,12 @@ class Mount:
         self.root = root
 
     def stop(self):
-        if is_mounted(self.root):
-            run("umount", "-i", self.root)
+        if is_mounted(self.root) and not unmount(self.root):
+            raise RuntimeError(f"{self.root} cannot be unmounted")
 
     def abandon(self):
         """Takes it away whatever its state; never fails."""
-        subprocess.run(["umount", "-i", "-l", self.root], capture_output=True, check=False)
+        unmount(self.root, lazily=True)
 
 
 class Served(Mount):
@@ -111,7 +120,8 @@ class Served(Mount):
         self.server.kill()
         self.server.wait()
         self.server = None
-        run("umount", "-i", "-l", self.root)
+        if not unmount(self.root, lazily=True):
+            raise RuntimeError(f"the dead mount on {self.root} stays")
 
     def abandon(self):
         super().abandon()
@@ -157,8 +167,8 @@ class Scratch(contextlib.ExitStack):
 
     def __enter__(self):
         super().__enter__()
-        if os.geteuid() != 0:
-            raise Unavailable("only root may mount")
+        if not os.path.exists("/dev/fuse"):
+            raise Unavailable("there is no /dev/fuse")
         for program in ("pinfs", "mkfs.pinfs", "fsck.pinfs"):
             if not (self.commands / program).exists():
                 raise Unavailable(f"{self.commands / program} is not built")
