@@ -84,6 +84,9 @@ Expected<bool> open_file(fuse_req_t req, Ino ino, const fuse_file_info& file) {
             return std::unexpected(cut.error());
         }
     }
+    // What the page cache answers is never asked of us: there an open counts as the reading.
+    if (!dax && (file.flags & (O_ACCMODE | O_NOATIME)) == O_RDONLY && volume.note_access(ino))
+        edge_of(req).invalidator.attributes(ino);
     return dax;
 }
 
@@ -187,11 +190,12 @@ void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
 // ----------------------------------------------------------------------------------------
 
 void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
-             fuse_file_info*) noexcept {
+             fuse_file_info* file) noexcept {
     std::span<std::byte> answer;
     const auto count = guarded([&] {
         answer = answer_of(req, size);
-        return volume_of(req).read(Ino{ino}, static_cast<std::uint64_t>(offset), answer);
+        return volume_of(req).read(Ino{ino}, static_cast<std::uint64_t>(offset), answer,
+                                   (file->flags & O_NOATIME) == 0);
     });
     if (!count) return reply_error(req, count.error(), "read", ino);
     fuse_reply_buf(req, reinterpret_cast<const char*>(answer.data()), *count);
@@ -213,6 +217,48 @@ void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
     reply_done(req, result, "fsync", ino);
 }
 
+void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                  fuse_file_info*) noexcept {
+    const auto result = guarded([&]() -> Expected<void> {
+        Volume& volume = volume_of(req);
+        const auto begin = static_cast<std::uint64_t>(offset);
+        const auto bytes = static_cast<std::uint64_t>(length);
+        const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+        switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+            case 0:
+                return volume.allocate(Ino{ino}, begin, bytes, keep_size);
+            case FALLOC_FL_PUNCH_HOLE:
+                return volume.punch_hole(Ino{ino}, begin, bytes);
+            case FALLOC_FL_ZERO_RANGE:
+                return volume.zero_range(Ino{ino}, begin, bytes, keep_size);
+            default:
+                return fail(Cause::not_supported);
+        }
+    });
+    reply_done(req, result, "fallocate", ino);
+}
+
+void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
+                        fuse_ino_t to, off_t to_offset, fuse_file_info*, std::size_t length,
+                        int) noexcept {
+    const auto count = guarded([&] {
+        return volume_of(req).copy(Ino{from}, static_cast<std::uint64_t>(from_offset), Ino{to},
+                                   static_cast<std::uint64_t>(to_offset), length);
+    });
+    if (!count) return reply_error(req, count.error(), "copy_file_range", to);
+    fuse_reply_write(req, *count);
+}
+
+void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) noexcept {
+    const auto place = guarded([&]() -> Expected<std::uint64_t> {
+        if (whence != SEEK_DATA && whence != SEEK_HOLE) return fail(Cause::invalid_argument);
+        return volume_of(req).seek(Ino{ino}, static_cast<std::uint64_t>(offset),
+                                   whence == SEEK_DATA ? SeekTo::data : SeekTo::hole);
+    });
+    if (!place) return reply_error(req, place.error(), "lseek", ino);
+    fuse_reply_lseek(req, static_cast<off_t>(*place));
+}
+
 }  // namespace
 
 void add_content_operations(fuse_lowlevel_ops& operations) {
@@ -224,6 +270,9 @@ void add_content_operations(fuse_lowlevel_ops& operations) {
     operations.read = on_read;
     operations.write = on_write;
     operations.fsync = on_fsync;
+    operations.fallocate = on_fallocate;
+    operations.copy_file_range = on_copy_file_range;
+    operations.lseek = on_lseek;
 }
 
 }  // namespace pinfs::fuse

@@ -66,6 +66,20 @@ Expected<std::optional<Mapping>> Extents::floor(std::uint64_t file_block) const 
 
 Expected<std::optional<Mapping>> Extents::last() const { return floor(UINT64_MAX); }
 
+Expected<std::optional<Mapping>> Extents::next(std::uint64_t file_block) const {
+    auto found = TRY(floor(file_block));
+    if (found && found->end() > file_block) return found;
+    found.reset();
+    bool sound = true;
+    TRY(tree_.for_each(file_block, [&](Record record) {
+        found = mapping_of(record, region_blocks_);
+        sound = found.has_value();
+        return false;
+    }));
+    if (!sound) return fail(Cause::media_corrupt, 0, inode_.ino);
+    return found;
+}
+
 Expected<std::vector<Mapping>> Extents::map(std::uint64_t begin, std::uint64_t end) const {
     std::vector<Mapping> pieces;
     std::uint64_t at = begin;
@@ -147,16 +161,14 @@ Expected<void> Extents::carve(const Mapping& extent, std::uint64_t begin, std::u
     return {};
 }
 
-Expected<void> Extents::mark_written(std::uint64_t begin, std::uint64_t end) {
-    for (const Mapping& piece : TRY(map(begin, end))) {
-        if (piece.is_hole()) return fail(Cause::media_corrupt, 0, inode_.ino);
-        if (!piece.unwritten) continue;
+Expected<void> Extents::mark(std::uint64_t begin, std::uint64_t end, bool unwritten) {
+    for (Mapping piece : TRY(map(begin, end))) {
+        if (piece.is_hole() || piece.unwritten == unwritten) continue;
         const auto extent = TRY(floor(piece.file_block));
         if (!extent) return fail(Cause::media_corrupt, 0, inode_.ino);
         TRY(carve(*extent, piece.file_block, piece.end()));
-        Mapping written = piece;
-        written.unwritten = false;
-        TRY(add(written));
+        piece.unwritten = unwritten;
+        TRY(add(piece));
     }
     return {};
 }

@@ -43,14 +43,16 @@ public:
 
     /// Pieces that cover [begin, end) exactly, holes included, in order.
     Expected<std::vector<Mapping>> map(std::uint64_t begin, std::uint64_t end) const;
+    /// The first extent that ends after `file_block`, if there is one.
+    Expected<std::optional<Mapping>> next(std::uint64_t file_block) const;
     /// The last extent of the file, if it has any.
     Expected<std::optional<Mapping>> last() const;
 
     /// Maps [piece.file_block, piece.end()) to piece.start_block, where nothing was mapped before.
     /// Joins neighbours. The blocks come from this change.
     Expected<void> add(const Mapping& piece);
-    /// Marks [begin, end), all allocated, as written.
-    Expected<void> mark_written(std::uint64_t begin, std::uint64_t end);
+    /// Makes what is allocated of [begin, end) written, or unwritten: it then reads as zeros.
+    Expected<void> mark(std::uint64_t begin, std::uint64_t end, bool unwritten);
     /// Unmaps from the end of [begin, end) backwards and frees the blocks, as much as one change
     /// takes; true when nothing is left in the range.
     Expected<bool> remove_some(std::uint64_t begin, std::uint64_t end);

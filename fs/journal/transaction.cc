@@ -5,6 +5,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "fs/format/lane.h"
+
 namespace pinfs::journal {
 
 Transaction::Staged* Transaction::find(std::uint64_t offset) {
@@ -83,6 +85,13 @@ void Transaction::drop(std::uint64_t offset) {
 const std::byte* Transaction::staged(std::uint64_t offset) const {
     const auto it = std::ranges::find(staged_, offset, &Staged::offset);
     return it == staged_.end() ? nullptr : it->after.get();
+}
+
+std::size_t Transaction::log_bytes_max() const {
+    std::size_t bytes = 0;
+    for (const Staged& staged : staged_)
+        if (!staged.fresh) bytes += staged.bytes + sizeof(media::LogRecord) + 8;
+    return bytes;
 }
 
 }  // namespace pinfs::journal

@@ -39,6 +39,8 @@ public:
     /// The unit as this transaction will leave it, or nullptr if it is not staged.
     [[nodiscard]] const std::byte* staged(std::uint64_t offset) const;
     [[nodiscard]] bool empty() const { return staged_.empty(); }
+    /// What the log takes at most for what is staged so far.
+    [[nodiscard]] std::size_t log_bytes_max() const;
 
 private:
     friend class Journal;

@@ -77,7 +77,7 @@ void Change::free_block(std::uint64_t offset) {
 }
 
 bool Change::has_room(std::size_t spare_bytes) const {
-    std::size_t bytes = spare_bytes;
+    std::size_t bytes = spare_bytes + transaction_.log_bytes_max();
     for (const auto* runs : {&allocated_, &freed_})
         for (const BlockRun run : *runs)
             for_each_group(run, [&](std::uint64_t, BlockRun piece) {

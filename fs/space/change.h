@@ -44,7 +44,8 @@ public:
     void free_block(std::uint64_t offset);
     void add_inodes(std::int64_t count) { inodes_added_ += static_cast<std::uint64_t>(count); }
 
-    /// True while what was freed and allocated so far surely fits one lane beside `spare_bytes`.
+    /// True while what was edited, freed and allocated so far surely fits one lane beside
+    /// `spare_bytes`.
     [[nodiscard]] bool has_room(std::size_t spare_bytes) const;
 
     /// Runs after the change is durable, before its group locks are released.

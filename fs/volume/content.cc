@@ -65,7 +65,7 @@ Expected<bool> Volume::Core::open(Ino ino, OpenFor purpose) {
 void Volume::Core::release(Ino ino) {
     const Use state = use(ino);
     if (!states_.close(*state) || read_only_) return;
-    if (state->lazy_time_ns.load() != 0) (void)write_lazy_time(ino);
+    if (state->lazy_time_ns.load() != 0) (void)write_lazy_times(ino);
     if (state->preallocated.load()) (void)trim_preallocation(*state);
 }
 
@@ -93,7 +93,7 @@ Expected<void> Volume::Core::trim_preallocation(InodeState& state) {
 }
 
 Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
-                                         std::span<std::byte> out) {
+                                         std::span<std::byte> out, bool noted) {
     TRY(admit_read());
     if (out.empty() || offset_bytes >= kFileBytesMax) return std::size_t{0};
     const Use state = use(ino);
@@ -107,6 +107,7 @@ Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
         const auto inode = TRY(read_inode(*state));
         if (S_ISDIR(inode.mode)) return fail(Cause::is_a_directory);
         if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
+        if (noted) note_access(*state, inode);
         if (offset_bytes >= inode.size) return std::size_t{0};
         end = std::min(limit, inode.size);
         pieces = TRY(Extents(units_, inode).map(offset_bytes / kBlockBytes, blocks_of(end)));
@@ -122,14 +123,6 @@ Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
             std::ranges::fill(to, std::byte{0});
     }
     return static_cast<std::size_t>(end - offset_bytes);
-}
-
-void Volume::Core::set_lazy_time(InodeState& state) {
-    const Time time = now();
-    const std::int64_t ns = time.seconds * 1'000'000'000 + time.nanoseconds;
-    if (state.lazy_time_ns.exchange(ns) != 0) return;
-    const std::scoped_lock lock{pending_mutex_};
-    lazy_.push_back(state.ino);
 }
 
 /// Reserves blocks for the holes of `plan`, and some behind an append, so that a file that grows in
@@ -288,7 +281,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
             inode->blocks += piece.blocks;
         }
     for (const Mapping& piece : plan.pieces)
-        if (piece.unwritten) TRY(extents.mark_written(piece.file_block, piece.end()));
+        if (piece.unwritten) TRY(extents.mark(piece.file_block, piece.end(), false));
     inode->size = std::max(inode->size, plan.end());
     touch(*inode, now());
     if (kill_privileges) {
@@ -326,7 +319,7 @@ Expected<std::size_t> Volume::Core::write(Ino ino, std::uint64_t offset_bytes,
 Expected<void> Volume::Core::sync(Ino ino) {
     TRY(admit_read());
     const Use state = use(ino);
-    return state->lazy_time_ns.load() != 0 ? write_lazy_time(ino) : Expected<void>{};
+    return state->has_lazy_times() ? write_lazy_times(ino) : Expected<void>{};
 }
 
 Expected<std::vector<ExtentInfo>> Volume::Core::extents(Ino ino, std::uint64_t offset_bytes,

@@ -221,11 +221,7 @@ Expected<media::Inode*> Volume::Core::edit_inode(Change& change, InodeState& sta
         TRY(change.transaction().edit(offset, media::kInodeMagic, sizeof(media::Inode)));
     auto* inode = reinterpret_cast<media::Inode*>(bytes.data());
     TRY(check_inode(*inode, state.ino, offset));
-    if (std::int64_t lazy = state.lazy_time_ns.load(); lazy != 0) {
-        touch(*inode, {lazy / 1'000'000'000, static_cast<std::uint32_t>(lazy % 1'000'000'000)});
-        change.after_commit(
-            [&state, lazy]() mutable { state.lazy_time_ns.compare_exchange_strong(lazy, 0); });
-    }
+    apply_lazy_times(change, *inode, state);
     return inode;
 }
 
@@ -339,13 +335,33 @@ Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
 }
 Expected<bool> Volume::open(Ino ino, OpenFor purpose) { return core_->open(ino, purpose); }
 void Volume::release(Ino ino) { core_->release(ino); }
-Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out) {
-    return core_->read(ino, offset_bytes, out);
+Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
+                                   bool noted) {
+    return core_->read(ino, offset_bytes, out, noted);
 }
+bool Volume::note_access(Ino ino) { return core_->note_access(ino); }
 Expected<std::size_t> Volume::write(Ino ino, std::uint64_t offset_bytes,
                                     std::span<const std::byte> bytes, bool append,
                                     bool kill_privileges) {
     return core_->write(ino, offset_bytes, bytes, append, kill_privileges);
+}
+Expected<void> Volume::allocate(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                                bool keep_size) {
+    return core_->allocate(ino, offset_bytes, length_bytes, keep_size);
+}
+Expected<void> Volume::zero_range(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                                  bool keep_size) {
+    return core_->zero_range(ino, offset_bytes, length_bytes, keep_size);
+}
+Expected<void> Volume::punch_hole(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+    return core_->punch_hole(ino, offset_bytes, length_bytes);
+}
+Expected<std::size_t> Volume::copy(Ino from, std::uint64_t from_offset_bytes, Ino to,
+                                   std::uint64_t to_offset_bytes, std::uint64_t length_bytes) {
+    return core_->copy(from, from_offset_bytes, to, to_offset_bytes, length_bytes);
+}
+Expected<std::uint64_t> Volume::seek(Ino ino, std::uint64_t offset_bytes, SeekTo to) {
+    return core_->seek(ino, offset_bytes, to);
 }
 Expected<void> Volume::sync(Ino ino) { return core_->sync(ino); }
 Expected<std::vector<ExtentInfo>> Volume::extents(Ino ino, std::uint64_t offset_bytes,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The inside of a Volume: what its operations share. Operations are in core.cc (mount, unmount),
-// creation.cc, names.cc, rename.cc, attributes.cc, content.cc, truncate.cc and pending.cc.
+// The inside of a Volume: what its operations share. Mount and unmount are in core.cc, each kind of
+// operation in a file of its own.
 //
 // How an operation goes: take the inodes' states, lock them sorted by Ino, look, put together one
 // Change, commit it, unlock. Locks are declared before the Change, so that they outlive it.
@@ -28,6 +28,10 @@ namespace pinfs {
 inline constexpr std::uint32_t kLinksMax = 1u << 20;  ///< of one file; directories have no limit
 
 Time now();
+/// Of nanoseconds since 1970, not negative.
+inline Time time_of_ns(std::int64_t ns) {
+    return {ns / 1'000'000'000, static_cast<std::uint32_t>(ns % 1'000'000'000)};
+}
 
 /// The superblock of `region`, from its first or second copy, verified against the region. With
 /// `repair` a damaged copy is rewritten from the other. Errors: no_superblock, feature_unknown,
@@ -117,13 +121,25 @@ public:
     // ---- content.cc
     Expected<bool> open(Ino ino, OpenFor purpose);
     void release(Ino ino);
-    Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
+    Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
+                               bool noted);
     Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
                                 std::span<const std::byte> bytes, bool append,
                                 bool kill_privileges);
     Expected<void> sync(Ino ino);
     Expected<std::vector<ExtentInfo>> extents(Ino ino, std::uint64_t offset_bytes,
                                               std::uint64_t length_bytes);
+    // ---- allocate.cc, copy.cc
+    Expected<void> allocate(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                            bool keep_size);
+    Expected<void> zero_range(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                              bool keep_size);
+    Expected<void> punch_hole(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    Expected<std::size_t> copy(Ino from, std::uint64_t from_offset_bytes, Ino to,
+                               std::uint64_t to_offset_bytes, std::uint64_t length_bytes);
+    Expected<std::uint64_t> seek(Ino ino, std::uint64_t offset_bytes, SeekTo to);
+    // ---- times.cc
+    bool note_access(Ino ino);
     // ---- truncate.cc
     Expected<Attributes> truncate(InodeState& state, std::uint64_t size_bytes,
                                   const AttributeChange& change);
@@ -180,8 +196,25 @@ private:
                                                     bool kill_privileges);
     Expected<void> place_data(Change& change, WritePlan& plan);
     Expected<void> copy_data(const WritePlan& plan);
-    void set_lazy_time(InodeState& state);
     Expected<void> trim_preallocation(InodeState& state);
+    // allocate.cc
+    struct HeldRange;
+    Expected<void> with_range(InodeState& state, HeldRange range,
+                              const std::function<Expected<void>(const HeldRange&)>& operation);
+    Expected<void> zero_in_block(InodeState& state, std::uint64_t begin, std::uint64_t end);
+    Expected<void> zero_edges(InodeState& state, const HeldRange& range);
+    Expected<void> check_room(InodeState& state, const HeldRange& range);
+    Expected<bool> fill_step(Change& change, media::Inode& inode, std::uint64_t begin,
+                             std::uint64_t end, const HeldRange& range, bool zeroed);
+    Expected<void> fill_range(InodeState& state, const HeldRange& range, bool zeroed);
+    // times.cc
+    void set_lazy_time(InodeState& state);
+    /// The inode was read; its state is locked. True if the access time advances.
+    bool note_access(InodeState& state, const media::Inode& inode);
+    void write_later(InodeState& state);
+    /// Puts the times that waited into the inode as `change` will leave it.
+    static void apply_lazy_times(Change& change, media::Inode& inode, InodeState& state);
+    Expected<void> write_lazy_times(Ino ino);
     // attributes.cc
     static Expected<void> admit(const AttributeChange& change, const media::Inode& inode);
     static void apply(const AttributeChange& change, media::Inode& inode);
@@ -189,7 +222,6 @@ private:
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);
-    Expected<void> write_lazy_time(Ino ino);
     Expected<void> finish_one(Ino ino);
     void background();
     void start_background();

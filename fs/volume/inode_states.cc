@@ -21,7 +21,7 @@ bool InodeStates::drop_if_unused(Shard& shard, InodeState& state) {
     if (found == shard.states.end() || found->second.get() != &state) return false;
     const bool orphan = state.orphan;
     // Times that are not on media keep the state until they are.
-    if (!orphan && state.lazy_time_ns.load() != 0) return false;
+    if (!orphan && state.has_lazy_times()) return false;
     count_orphan(state, -1);
     shard.states.erase(found);
     return orphan;

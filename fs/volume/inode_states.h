@@ -28,10 +28,15 @@ struct InodeState {
     RangeLock ranges;
     std::atomic<std::uint64_t> slot_offset{0};  ///< of the inode in its chunk; 0: not looked up yet
     std::atomic<std::int64_t> lazy_time_ns{0};  ///< mtime and ctime newer than media's; 0: none
+    std::atomic<std::int64_t> lazy_atime_ns{0};
     std::atomic<bool> preallocated{false};   ///< blocks beyond EOF to give back at the last release
     std::atomic<bool> no_capability{false};  ///< known to have no security.capability
     bool dead = false;                       ///< freed on media; guarded by mutex
     bool unnamed = false;                    ///< never had a name and may get one; guarded by mutex
+
+    [[nodiscard]] bool has_lazy_times() const {
+        return lazy_time_ns.load() != 0 || lazy_atime_ns.load() != 0;
+    }
 
 private:
     friend class InodeStates;

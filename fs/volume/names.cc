@@ -35,8 +35,9 @@ Attributes Volume::Core::attributes_of(const media::Inode& inode, const InodeSta
                           .ctime = {inode.ctime, inode.ctime_ns},
                           .btime = {inode.btime, inode.btime_ns}};
     if (const std::int64_t lazy = state.lazy_time_ns.load(); lazy != 0)
-        attributes.mtime = attributes.ctime = {lazy / 1'000'000'000,
-                                               static_cast<std::uint32_t>(lazy % 1'000'000'000)};
+        attributes.mtime = attributes.ctime = time_of_ns(lazy);
+    if (const std::int64_t lazy = state.lazy_atime_ns.load(); lazy != 0)
+        attributes.atime = time_of_ns(lazy);
     return attributes;
 }
 
@@ -157,6 +158,7 @@ Expected<void> Volume::Core::read_directory(Ino ino, std::uint64_t cookie,
     const Use state = use(ino);
     const Shared lock{state->mutex};
     const auto inode = TRY(read_directory_inode(*state));
+    note_access(*state, inode);
     if (cookie < 1 && !sink({.name = ".", .ino = ino, .mode = S_IFDIR, .cookie = 1})) return {};
     if (cookie < 2 && !sink({.name = "..", .ino = Ino{inode.parent}, .mode = S_IFDIR, .cookie = 2}))
         return {};
@@ -173,6 +175,7 @@ Expected<std::string> Volume::Core::read_link(Ino ino) {
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
     if (!S_ISLNK(inode.mode)) return fail(Cause::invalid_argument);
+    note_access(*state, inode);
     if (inode.size >= kBlockBytes) return fail(Cause::media_corrupt, 0, ino.value);
     if (inode.size <= media::kInlineBytes)
         return std::string{reinterpret_cast<const char*>(inode.inline_map), inode.size};

@@ -69,15 +69,6 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
     }
 }
 
-Expected<void> Volume::Core::write_lazy_time(Ino ino) {
-    const Use state = use(ino);
-    const Exclusive lock{state->mutex};
-    if (state->lazy_time_ns.load() == 0) return {};
-    Change one = change(space::Reserve::use);
-    TRY(edit_inode(one, *state));
-    return one.commit();
-}
-
 Expected<void> Volume::Core::finish_one(Ino ino) {
     bool orphan = false;
     {
@@ -108,7 +99,7 @@ Expected<void> Volume::Core::finish_pending() {
             lazy_.pop_back();
         }
         lock.unlock();
-        auto done = orphan ? finish_one(ino) : write_lazy_time(ino);
+        auto done = orphan ? finish_one(ino) : write_lazy_times(ino);
         // What was freed in the meantime needs no finishing.
         if (!done && done.error().cause != Cause::stale_inode && result) result = done;
         lock.lock();
@@ -135,7 +126,7 @@ void Volume::Core::background() {
         if (std::chrono::steady_clock::now() >= next_lazy) {
             const auto inodes = std::exchange(lazy_, {});
             lock.unlock();
-            for (const Ino ino : inodes) (void)write_lazy_time(ino);
+            for (const Ino ino : inodes) (void)write_lazy_times(ino);
             lock.lock();
             next_lazy = std::chrono::steady_clock::now() + kLazyTimePeriod;
             continue;

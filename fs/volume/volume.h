@@ -89,11 +89,17 @@ struct NewInode {
 
 enum class DaxMode : std::uint8_t { inode, always, never };  ///< SPEC 1.2
 
+/// When reading advances the access time: never; if that is not newer than the other times or a day
+/// old; always.
+enum class AtimePolicy : std::uint8_t { none, relative, strict };
+
 struct MountOptions {
     bool read_only = false;
     DaxMode dax = DaxMode::inode;
-    std::string machine_id;  ///< 32 hex digits; empty: read /etc/machine-id
-    bool background = true;  ///< own threads for orphans and times; tests run them by hand
+    AtimePolicy atime = AtimePolicy::relative;
+    bool directory_atime = true;  ///< also that of directories
+    std::string machine_id;       ///< 32 hex digits; empty: read /etc/machine-id
+    bool background = true;       ///< own threads for orphans and times; tests run them by hand
 };
 
 struct Statistics {
@@ -127,6 +133,7 @@ struct DirectoryItem {
 
 /// `writing` also stands for cutting (O_TRUNC); `appending` is writing with O_APPEND.
 enum class OpenFor : std::uint8_t { reading, appending, writing };
+enum class SeekTo : std::uint8_t { data, hole };
 enum class SetAttribute : std::uint8_t { create_or_replace, create, replace };
 enum RenameFlags : std::uint32_t { kRenameNoReplace = 1, kRenameExchange = 2, kRenameWhiteout = 4 };
 
@@ -194,14 +201,35 @@ public:
     /// Ends one open; the last one gives back preallocated blocks.
     void release(Ino ino);
     /// Bytes read: fewer than asked at the end of the file. Holes and unwritten blocks read as
-    /// zeros.
-    Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out);
+    /// zeros. The access time advances as the mount's policy has it, unless `noted` is false.
+    Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
+                               bool noted = true);
+    /// As a read, for one that the kernel answers itself: true if the access time advanced.
+    bool note_access(Ino ino);
     /// Bytes written: fewer than given where the region fills up or the largest file ends. Durable
     /// when it returns; the times of an overwrite in place at sync, release, or within 5 s
     /// (SPEC 6.1, 6.2). With `append` the offset is the end of the file.
     Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,
                                 std::span<const std::byte> bytes, bool append = false,
                                 bool kill_privileges = false);
+    /// Blocks for [offset, offset + length), which read as zeros where nothing was; the file grows
+    /// to its end unless `keep_size`. ENOSPC is known before anything is done, but for a race with
+    /// other writers: then some holes may have blocks. After a crash it may be done up to some
+    /// block, as zero_range and punch_hole. Errors: no_space, file_too_large, invalid_argument.
+    Expected<void> allocate(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                            bool keep_size);
+    /// As allocate, and the range reads as zeros.
+    Expected<void> zero_range(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                              bool keep_size);
+    /// The range reads as zeros, and its whole blocks are free. Needs no space.
+    Expected<void> punch_hole(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    /// Bytes copied, as read and write have them: fewer than asked at the end of the source, where
+    /// the region fills up, and after 16 MiB. Blocks of the destination stay where they are.
+    Expected<std::size_t> copy(Ino from, std::uint64_t from_offset_bytes, Ino to,
+                               std::uint64_t to_offset_bytes, std::uint64_t length_bytes);
+    /// Where data or a hole begins, at `offset_bytes` or behind; unwritten blocks are holes, and so
+    /// is the end of the file. Errors: no_data at or beyond the end.
+    Expected<std::uint64_t> seek(Ino ino, std::uint64_t offset_bytes, SeekTo to);
     /// Makes the file's times durable (its data and other metadata are).
     Expected<void> sync(Ino ino);
     /// Extents that meet [offset, offset + length), in order.

@@ -194,7 +194,7 @@ TEST_CASE("an extent map answers as an array of blocks does", "[inode][model]") 
                 case 2:
                     for (std::uint64_t b = begin; b < end; ++b)
                         if (expected[b].unwritten) {
-                            must(extents.mark_written(b, b + 1));
+                            must(extents.mark(b, b + 1, false));
                             expected[b].unwritten = false;
                         }
                     break;
