@@ -33,6 +33,7 @@ struct Volume::Core::WritePlan {
     std::vector<Mapping> added;         // new extents for its holes
     std::vector<Mapping> preallocated;  // unwritten, behind the end
     std::optional<Mapping> tail;        // written block with the old end, to be zeroed behind it
+    bool is_last = false;               // nothing is allocated behind it
 
     [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
     [[nodiscard]] bool extends() const { return end() > old_size; }
@@ -157,7 +158,7 @@ Expected<void> Volume::Core::place_data(Change& change, WritePlan& plan) {
     }
     const bool appends = plan.offset == plan.old_size && plan.offset > 0;
     const Mapping& last = plan.pieces.back();
-    if (!appends || !last.is_hole()) return {};
+    if (!appends || !last.is_hole() || !plan.is_last) return {};
     const std::uint64_t wanted = std::min(
         std::clamp(plan.old_size / kBlockBytes, kPreallocateBlocksMin, kPreallocateBlocksMax),
         allocator_.free_blocks() / 16);
@@ -255,6 +256,8 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
             const auto before = TRY(extents.map(size / kBlockBytes - 1, size / kBlockBytes));
             if (!before[0].is_hole()) plan.tail = before[0];
         }
+        if (plan.extends() && plan.pieces.back().is_hole())
+            plan.is_last = !TRY(extents.next(plan.pieces.back().end()));
         map_level = inode.map_level;
         in_place = !plan.extends() && !has_privileges &&
                    std::ranges::all_of(plan.pieces, &Mapping::is_written);
