@@ -27,7 +27,7 @@ void Volume::Core::set_lazy_time(InodeState& state) {
 }
 
 bool Volume::Core::note_access(InodeState& state, const media::Inode& inode) {
-    if (options_.atime == AtimePolicy::none || options_.read_only ||
+    if (options_.atime == AtimePolicy::none || read_only_ ||
         (inode.flags & media::kInodeNoAtime) != 0 ||
         (S_ISDIR(inode.mode) && !options_.directory_atime))
         return false;
