@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading the superblock: the first copy that is whole, checked against the region it is on.
+// Reading the superblock: the first copy that is whole, checked against the region it is on. And
+// changing what it says of the file system's identity.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -15,6 +16,18 @@ namespace pinfs {
 namespace {
 
 constexpr std::uint32_t kSuperSeed = 0xffffffff;
+
+media::Superblock copy_at(std::uint64_t offset, media::Superblock super) {
+    super.own_offset = offset;
+    super.crc32c = unit_checksum(kSuperSeed, std::as_bytes(std::span{&super, 1}));
+    return super;
+}
+
+Expected<void> store_copy(pmem::Region& region, std::uint64_t offset,
+                          const media::Superblock& super) {
+    const media::Superblock copy = copy_at(offset, super);
+    return region.store_flush(offset, std::as_bytes(std::span{&copy, 1}));
+}
 
 enum class Copy : std::uint8_t { good, missing, damaged };
 
@@ -95,15 +108,34 @@ Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair) {
     }
     const media::Superblock& super = first_is == Copy::good ? first : second;
     TRY(check_geometry(super, region.bytes()));
-    const bool one_is_bad = first_is != Copy::good || second_is != Copy::good;
-    if (one_is_bad && repair) {
-        media::Superblock copy = super;
-        copy.own_offset = first_is == Copy::good ? media::kSuperCopyOffset : 0;
-        copy.crc32c = unit_checksum(kSuperSeed, std::as_bytes(std::span{&copy, 1}));
-        // Fenced with the first commit of the mount; until then the next mount does it again.
-        TRY(region.store_flush(copy.own_offset, std::as_bytes(std::span{&copy, 1})));
-    }
+    // Two whole ones differ where a change of identity was cut short.
+    const bool both_good = first_is == Copy::good && second_is == Copy::good;
+    const media::Superblock wanted = copy_at(media::kSuperCopyOffset, super);
+    const bool agree = both_good && std::memcmp(&wanted, &second, sizeof second) == 0;
+    // Fenced with the first commit of the mount; until then the next mount does it again.
+    if (!agree && repair)
+        TRY(store_copy(region, first_is == Copy::good ? media::kSuperCopyOffset : 0, super));
     return super;
+}
+
+///   P1  the first superblock: from here on the new identity holds
+///   P2  its copy
+/// A fence stands after each. Cut inside P1, the copy still has the old identity; between P1 and P2
+/// the next mount brings the copy up to date.
+Expected<void> change_identity(pmem::Region& region, const IdentityChange& change) {
+    media::Superblock super = TRY(read_superblock(region, /*repair=*/true));
+    region.fence();  // a copy that was damaged is whole before the other one changes
+    if (change.uuid) std::ranges::copy(*change.uuid, super.uuid);
+    if (change.label) {
+        if (change.label->size() > sizeof super.label) return fail(Cause::invalid_argument);
+        std::ranges::fill(super.label, media::u8{0});
+        std::ranges::copy(*change.label, super.label);
+    }
+    TRY(store_copy(region, 0, super));  // P1
+    region.fence();
+    TRY(store_copy(region, media::kSuperCopyOffset, super));  // P2
+    region.fence();
+    return {};
 }
 
 }  // namespace pinfs

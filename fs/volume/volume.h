@@ -263,4 +263,14 @@ struct MakeOptions {
 /// nothing mountable. Errors: region_too_small, invalid_argument, media_error.
 Expected<void> make_file_system(pmem::Region& region, const MakeOptions& options);
 
+/// Only what is set changes; a label has at most 64 bytes.
+struct IdentityChange {
+    std::optional<std::array<std::uint8_t, 16>> uuid;
+    std::optional<std::string> label;
+};
+
+/// Changes what a region that is not mounted is called; checksums keep the seed of its making. A
+/// crash leaves the old identity or the new one. Errors: as mount, and invalid_argument.
+Expected<void> change_identity(pmem::Region& region, const IdentityChange& change);
+
 }  // namespace pinfs
