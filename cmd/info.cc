@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/info.h"
 
+#include <blkid.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -14,6 +15,7 @@
 #include "cmd/arguments.h"
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
+#include "cmd/remount.h"
 #include "cmd/text.h"
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/mountpoint.h"
@@ -35,6 +37,7 @@ struct Look {
     Description description;
     std::optional<fuse::MountEntry> mount;
     std::string holders;
+    std::string options;  ///< of pinfs's own, where it is mounted and answers
 
     [[nodiscard]] std::string state() const {
         if (mount || !holders.empty()) return mount ? "mounted" : "in use";
@@ -69,6 +72,7 @@ nlohmann::ordered_json json_of(const Look& look) {
     json["superblock_from_copy"] = about.from_copy;
     json["mounted_on"] = look.mount ? nlohmann::ordered_json(look.mount->mountpoint) : nullptr;
     json["mount_options"] = look.mount ? nlohmann::ordered_json(look.mount->options) : nullptr;
+    json["options_in_force"] = look.options;
     json["holders"] = look.holders;
     json["last_mount"] = {{"count", about.mount_count},
                           {"seconds", about.mount_seconds},
@@ -96,6 +100,7 @@ void print_text(const Look& look) {
     if (!about.label.empty()) print_line("label", about.label);
     print_line("state", look.state() + (look.mount ? " on " + look.mount->mountpoint : "") +
                             (look.holders.empty() ? "" : ", " + look.holders));
+    if (!look.options.empty()) print_line("options", look.options);
     if (about.from_copy) print_line("superblock", "damaged; read from its copy");
     print_line("kind", std::string{pmem::name_of(can.kind)} + ", " +
                            (can.persistent ? "persistent" : "not persistent") + ", " +
@@ -135,24 +140,51 @@ Expected<void> look_at_region(Look& look) {
     return {};
 }
 
+/// Without the lock: while udev looks, somebody may want to mount.
+Expected<void> look_at_identity(Look& look) {
+    const auto region = TRY(pmem::Region::open(look.path, {.read_only = true, .exclusive = false}));
+    look.description = TRY(describe_identity(*region));
+    return {};
+}
+
+/// As blkid has it; what is unsafe in a link's name is \\xNN in the names that end in _ENC.
+void print_for_udev(const Description& about) {
+    const auto print = [](const char* key, const std::string& value) {
+        std::array<char, 4 * 64 + 1> text{};
+        if (value.empty() || blkid_encode_string(value.c_str(), text.data(), text.size()) != 0)
+            return;
+        std::cout << key << "_ENC=" << text.data() << '\n';
+        if (blkid_safe_string(value.c_str(), text.data(), text.size()) == 0)
+            std::cout << key << '=' << text.data() << '\n';
+    };
+    std::cout << "ID_FS_TYPE=pinfs\nID_FS_USAGE=filesystem\n";
+    print("ID_FS_UUID", uuid_text(about.uuid));
+    print("ID_FS_LABEL", about.label);
+}
+
 }  // namespace
 
-int show_info(const std::string& program, const std::string& target, bool json) {
+int show_info(const InfoCommand& command) {
     Look look;
-    look.path = region_of(target);
+    look.path = region_of(command.target);
     struct stat st {};
     if (stat(look.path.c_str(), &st) == 0 && S_ISDIR(st.st_mode))
-        return complain(program, kFailure, target + " is a directory where no pinfs is mounted");
-    if (const auto seen = look_at_region(look); !seen)
-        return complain(program, kFailure, "region " + look.path + ": " + seen.error().message());
+        return complain(command.program, kFailure,
+                        command.target + " is a directory where no pinfs is mounted");
+    if (const auto seen = command.udev ? look_at_identity(look) : look_at_region(look); !seen)
+        return complain(command.program, kFailure,
+                        "region " + look.path + ": " + seen.error().message());
+    if (command.udev) {
+        print_for_udev(look.description);
+        return kSuccess;
+    }
     look.mount = fuse::mount_of_region(look.path);
     look.holders = pmem::Region::lock_holders(look.path);
-    if (json)
+    if (look.mount) look.options = options_in_force(look.mount->mountpoint);
+    if (command.json)
         std::cout << json_of(look).dump(2) << '\n';
     else
         print_text(look);
-    std::cout.flush();
-    if (!std::cout) return complain(program, kFailure, "the output cannot be written");
     return kSuccess;
 }
 

@@ -5,8 +5,14 @@
 
 namespace pinfs::cmd {
 
-/// Prints what there is to know about `target`, a region or where one is mounted. Returns an exit
-/// status.
-int show_info(const std::string& program, const std::string& target, bool json);
+struct InfoCommand {
+    std::string program;
+    std::string target;  ///< a region, or where one is mounted
+    bool json = false;
+    bool udev = false;  ///< ID_FS_... lines alone
+};
+
+/// Prints what there is to know about a region. Returns an exit status.
+int show_info(const InfoCommand& command);
 
 }  // namespace pinfs::cmd

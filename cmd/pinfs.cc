@@ -1,78 +1,198 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// pinfs: mounts, unmounts and describes regions.
+// pinfs: mounts, unmounts and describes regions and what is in them.
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <iostream>
+#include <memory>
 #include <string>
 
 #include "cmd/background.h"
+#include "cmd/dax.h"
+#include "cmd/df.h"
 #include "cmd/exit_codes.h"
+#include "cmd/extents.h"
 #include "cmd/info.h"
 #include "cmd/mount.h"
+#include "cmd/tune.h"
 #include "cmd/umount.h"
 #include "fs/fuse/session.h"
 
 namespace {
 
-using pinfs::cmd::kUsage;
+using namespace pinfs::cmd;
 
 std::string version_text() {
     return std::string{"pinfs "} + PINFS_VERSION + " (libfuse " + pinfs::fuse::library_version() +
            (pinfs::fuse::built_with_io_uring() ? ", io_uring" : "") + ")";
 }
 
+/// What the command line asks for; set by the subcommand that was given.
+using Action = std::function<int()>;
+
+void add_mount(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("mount", "Mount REGION on the directory MOUNTPOINT");
+    auto command = std::make_shared<MountCommand>();
+    command->program = "pinfs mount";
+    words
+        ->add_option("REGION", command->region,
+                     "A file or device that mkfs.pinfs prepared, or LABEL=... or UUID=...")
+        ->type_name("")
+        ->required();
+    words->add_option("MOUNTPOINT", command->mountpoint, "A directory")->type_name("")->required();
+    words->add_option("-o", command->options, "Options, joined by commas: see mount.pinfs(8)")
+        ->type_name("OPTIONS")
+        ->allow_extra_args(false);
+    words->add_flag("-f,--foreground", command->foreground, "Stay in the foreground");
+    words->add_flag("-v,--verbose", command->verbose, "Log more");
+    words->callback([&action, command] {
+        action = [command] {
+            return mount_region(*command);
+        };
+    });
+}
+
+void add_unmount(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("umount", "Unmount, and wait until the region is free");
+    auto command = std::make_shared<UnmountCommand>();
+    command->program = "pinfs umount";
+    words->add_option("MOUNTPOINT", command->target, "Where it is mounted, or its region")
+        ->type_name("")
+        ->required();
+    words->add_flag("-l,--lazy", command->lazy, "Now, though files are open: they live on");
+    words->add_flag("-f,--force", command->force, "Though the daemon does not answer");
+    words->add_flag("-r,--read-only", command->read_only_if_busy,
+                    "If it is in use, make it read-only");
+    words->add_flag("-v,--verbose", command->verbose, "Say what was done");
+    words->callback([&action, command] {
+        action = [command] {
+            return unmount(*command);
+        };
+    });
+}
+
+void add_info(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("info", "Describe a region");
+    auto command = std::make_shared<InfoCommand>();
+    command->program = "pinfs info";
+    words->add_option("REGION", command->target, "A region, or where it is mounted")
+        ->type_name("")
+        ->required();
+    auto* const json = words->add_flag("--json", command->json, "As JSON");
+    words->add_flag("--udev", command->udev, "Its names alone, as udev rules import them")
+        ->excludes(json);
+    words->callback([&action, command] {
+        action = [command] {
+            return show_info(*command);
+        };
+    });
+}
+
+struct PathsCommand {
+    std::vector<std::string> paths;
+    bool json = false;
+};
+
+void add_df(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("df", "Show how full mounted regions are");
+    auto command = std::make_shared<PathsCommand>();
+    words->add_option("PATH", command->paths, "Mount points, regions or files; default: all")
+        ->type_name("");
+    words->add_flag("--json", command->json, "As JSON, in bytes");
+    words->callback([&action, command] {
+        action = [command] {
+            return show_usage("pinfs df", command->paths, command->json);
+        };
+    });
+}
+
+void add_dax(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("dax", "Show or change the DAX flag of files");
+    words->require_subcommand(1);
+    struct Verb {
+        const char* name;
+        DaxCommand::Do what;
+        const char* text;
+    };
+    for (const Verb& verb :
+         {Verb{"on", DaxCommand::Do::on, "Set it: at once, or when the file is open nowhere"},
+          Verb{"off", DaxCommand::Do::off, "Clear it: at once, or when the file is open nowhere"},
+          Verb{"show", DaxCommand::Do::show, "Show it"}}) {
+        auto* const doing = words->add_subcommand(verb.name, verb.text);
+        auto command = std::make_shared<DaxCommand>();
+        command->program = std::string{"pinfs dax "} + verb.name;
+        command->what = verb.what;
+        doing->add_option("PATH", command->paths, "Files and directories")
+            ->type_name("")
+            ->required();
+        doing->add_flag("-R,--recursive", command->recursive, "And all below directories");
+        doing->add_flag("--json", command->json, "What the flags are then, as JSON");
+        doing->callback([&action, command] {
+            action = [command] {
+                return dax(*command);
+            };
+        });
+    }
+}
+
+void add_extents(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("extents", "Show where files lie in their region");
+    auto command = std::make_shared<PathsCommand>();
+    words->add_option("FILE", command->paths, "Regular files on a pinfs")
+        ->type_name("")
+        ->required();
+    words->add_flag("--json", command->json, "As JSON, in bytes");
+    words->callback([&action, command] {
+        action = [command] {
+            return show_extents("pinfs extents", command->paths, command->json);
+        };
+    });
+}
+
+void add_tune(CLI::App& app, Action& action) {
+    auto* const words =
+        app.add_subcommand("tune", "Change label or uuid of a region that is not mounted");
+    auto command = std::make_shared<TuneCommand>();
+    command->program = "pinfs tune";
+    words->add_option("REGION", command->region, "A file or device")->type_name("")->required();
+    words->add_option("-L,--label", command->label, "Up to 64 bytes; '' takes it away")
+        ->type_name("LABEL");
+    words->add_option("-U,--uuid", command->uuid, "random, or one")->type_name("UUID");
+    words->add_flag("--json", command->json, "What they are then, as JSON");
+    words->callback([&action, command] {
+        action = [command] {
+            return tune(*command);
+        };
+    });
+}
+
 int run(int count, char** words) {
     CLI::App app{"A file system on a region of byte-addressable memory"};
     app.name("pinfs");
-    app.set_version_flag("--version", version_text());
+    app.set_version_flag("-V,--version", version_text());
     app.require_subcommand(1);
     app.failure_message(CLI::FailureMessage::simple);
+    app.footer(
+        "Exit status: 0 done, 1 wrong usage or no permission, 2 the machine lacks something,\n"
+        "32 it failed. See pinfs(1).");
 
-    pinfs::cmd::MountCommand mount;
-    mount.program = "pinfs mount";
-    CLI::App* const mounting =
-        app.add_subcommand("mount", "Mount REGION on the directory MOUNTPOINT");
-    mounting->add_option("REGION", mount.region, "A file or device that mkfs.pinfs prepared")
-        ->type_name("")
-        ->required();
-    mounting->add_option("MOUNTPOINT", mount.mountpoint, "A directory")->type_name("")->required();
-    mounting->add_option("-o", mount.options, "Options, joined by commas")
-        ->type_name("OPTIONS")
-        ->allow_extra_args(false);
-    mounting->add_flag("-f,--foreground", mount.foreground, "Stay in the foreground");
-    mounting->add_flag("-v,--verbose", mount.verbose, "Log more");
-
-    pinfs::cmd::UnmountCommand unmount;
-    unmount.program = "pinfs umount";
-    CLI::App* const unmounting =
-        app.add_subcommand("umount", "Unmount, and wait until the region is free");
-    unmounting->add_option("MOUNTPOINT", unmount.target, "Where it is mounted, or its region")
-        ->type_name("")
-        ->required();
-    unmounting->add_flag("-l,--lazy", unmount.lazy, "Now, though files are open: they live on");
-    unmounting->add_flag("-f,--force", unmount.force, "Though the daemon does not answer");
-    unmounting->add_flag("-r,--read-only", unmount.read_only_if_busy,
-                         "If it is in use, make it read-only");
-    unmounting->add_flag("-v,--verbose", unmount.verbose, "Say what was done");
-
-    std::string info_target;
-    bool json = false;
-    CLI::App* const describing = app.add_subcommand("info", "Describe a region");
-    describing->add_option("REGION", info_target, "A region, or where it is mounted")
-        ->type_name("")
-        ->required();
-    describing->add_flag("--json", json, "As JSON");
-
+    Action action;
+    add_mount(app, action);
+    add_unmount(app, action);
+    add_info(app, action);
+    add_df(app, action);
+    add_dax(app, action);
+    add_extents(app, action);
+    add_tune(app, action);
     try {
         app.parse(count, words);
     } catch (const CLI::ParseError& stop) {
         if (stop.get_exit_code() == 0) return app.exit(stop);  // --help, --version
-        return pinfs::cmd::complain("pinfs", kUsage,
-                                    std::string{stop.what()} + " (see pinfs --help)");
+        return complain("pinfs", kUsage, std::string{stop.what()} + " (see pinfs --help)");
     }
-    if (mounting->parsed()) return mount_region(mount);
-    if (unmounting->parsed()) return pinfs::cmd::unmount(unmount);
-    return pinfs::cmd::show_info("pinfs info", info_target, json);
+    const int status = action();
+    std::cout.flush();
+    return std::cout ? status : complain("pinfs", kFailure, "the output cannot be written");
 }
 
 }  // namespace

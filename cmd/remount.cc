@@ -25,14 +25,6 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 30s;  // background work ends first
 
-/// The options as the daemon has them; empty, with errno, if it does not answer.
-std::string options_in_force(const std::string& mountpoint) {
-    std::array<char, 4096> value{};
-    const ssize_t count =
-        getxattr(mountpoint.c_str(), "user.pinfs.options", value.data(), value.size());
-    return count < 0 ? std::string{} : std::string(value.data(), static_cast<std::size_t>(count));
-}
-
 bool has(const std::string& options, std::string_view word) {
     const auto words = split_options(options);
     return std::ranges::find(words, word) != words.end();
@@ -48,6 +40,13 @@ bool follows(const std::string& mountpoint, bool read_only) {
 }
 
 }  // namespace
+
+std::string options_in_force(const std::string& mountpoint) {
+    std::array<char, 4096> value{};
+    const ssize_t count =
+        getxattr(mountpoint.c_str(), "user.pinfs.options", value.data(), value.size());
+    return count < 0 ? std::string{} : std::string(value.data(), static_cast<std::size_t>(count));
+}
 
 int remount(const std::string& program, const std::string& mountpoint,
             const ParsedOptions& options) {

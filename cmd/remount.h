@@ -7,6 +7,10 @@
 
 namespace pinfs::cmd {
 
+/// The options as the daemon of a mount has them, as "rw,dax=inode,..."; empty, with errno, if it
+/// does not answer or we may not ask.
+std::string options_in_force(const std::string& mountpoint);
+
 /// Changes the kernel's options of what is mounted on `mountpoint` (ro, rw, nosuid, noatime ...)
 /// and returns, with an exit status, when the daemon has followed. Options of pinfs's own must be
 /// those in force. Nothing changed where it fails.
