@@ -28,6 +28,7 @@ namespace pinfs {
     X(immutable,               EPERM,        "the inode is immutable") \
     X(append_only,             EPERM,        "the inode is append-only") \
     X(across_projects,         EXDEV,        "the directory is of another project") \
+    X(directories_only,        EACCES,       "only a directory has a default access list") \
     X(invalid_argument,        EINVAL,       "invalid argument") \
     X(would_be_ancestor,       EINVAL,       "a directory cannot move below itself") \
     X(file_too_large,          EFBIG,        "beyond the largest file size, 16 TiB") \

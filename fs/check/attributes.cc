@@ -2,17 +2,79 @@
 //
 // The extended attributes of an inode: the list of blocks, and the entries in what they hold
 // together.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
+#include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
 #include "fs/check/walk.h"
+#include "fs/format/access_list.h"
 #include "fs/format/tree.h"
 
 namespace pinfs::checking {
 namespace {
+
+/// What a list says of the mode; nullopt if it is no list. Written from FORMAT.md, "Access lists".
+std::optional<std::uint32_t> permissions_of_list(std::string_view value) {
+    media::AccessListHead head{};
+    if (value.size() < sizeof head || value.size() > media::kAccessListBytesMax) return {};
+    std::memcpy(&head, value.data(), sizeof head);
+    value.remove_prefix(sizeof head);
+    if (head.version != media::kAccessListVersion) return {};
+    std::map<std::uint32_t, std::uint32_t> permissions;  // by tag; the last of each
+    std::uint32_t highest = 0;
+    for (; value.size() >= sizeof(media::AccessEntry);
+         value.remove_prefix(sizeof(media::AccessEntry))) {
+        media::AccessEntry entry;
+        std::memcpy(&entry, value.data(), sizeof entry);
+        const bool named = entry.tag == media::kAccessUser || entry.tag == media::kAccessGroup;
+        if (entry.tag < highest || entry.permissions > 7) return {};
+        if (named ? entry.id == media::kAccessNobody : permissions.contains(entry.tag)) return {};
+        permissions[entry.tag] = entry.permissions;
+        highest = entry.tag;
+    }
+    const bool names_somebody =
+        permissions.contains(media::kAccessUser) || permissions.contains(media::kAccessGroup);
+    std::set<std::uint32_t> tags{media::kAccessOwner, media::kAccessOwningGroup,
+                                 media::kAccessOther};
+    for (const std::uint32_t tag : tags)
+        if (!permissions.contains(tag)) return {};
+    tags.insert({media::kAccessUser, media::kAccessGroup, media::kAccessMask});
+    for (const auto& [tag, ignored] : permissions)
+        if (!tags.contains(tag)) return {};
+    const auto mask = permissions.find(media::kAccessMask);
+    if (!value.empty() || (names_somebody && mask == permissions.end())) return {};
+    const std::uint32_t group =
+        mask != permissions.end() ? mask->second : permissions[media::kAccessOwningGroup];
+    return permissions[media::kAccessOwner] << 6 | group << 3 | permissions[media::kAccessOther];
+}
+
+void judge_list(Walk& walk, const Subject& subject, std::string_view name, std::string_view value) {
+    const bool is_default = name == media::kDefaultListName;
+    if (!is_default && name != media::kAccessListName) return;
+    const std::uint32_t mode = subject.inode.mode;
+    const auto add = [&](const char* what) {
+        walk.findings().add(FindingKind::access_list, subject.inode.attributes, subject.inode.ino,
+                            "the list \"%s\" %s", std::string{name}.c_str(), what);
+    };
+    constexpr std::size_t kThatOfAMode =
+        sizeof(media::AccessListHead) + 3 * sizeof(media::AccessEntry);
+    const auto permissions = permissions_of_list(value);
+    if (!permissions)
+        add("is none");
+    else if (is_default ? !S_ISDIR(mode) : S_ISLNK(mode))
+        add("is not for an inode of this type");
+    else if (!is_default && *permissions != (mode & 0777))
+        add("contradicts the mode");
+    else if (!is_default && value.size() == kThatOfAMode)
+        add("says no more than the mode");
+}
 
 struct AttributesBlock {
     media::BlockHeader header;
@@ -47,6 +109,8 @@ void judge_entries(Walk& walk, const Subject& subject, std::string_view bytes) {
                                 "extended attribute \"%s\" has a value of %u bytes",
                                 printable(name.substr(0, kNameBytesMax)).c_str(),
                                 entry.value_bytes);
+        judge_list(walk, subject, name,
+                   bytes.substr(at + sizeof entry + entry.name_bytes, entry.value_bytes));
         names.push_back(name);
         at += sizeof entry + entry.name_bytes + entry.value_bytes;
     }

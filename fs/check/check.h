@@ -80,6 +80,7 @@ namespace pinfs {
     X(attributes_damaged,      "header, checksum or length of an attributes block") \
     X(attribute_entry,         "an extended attribute") \
     X(attribute_duplicate,     "two extended attributes of one name") \
+    X(access_list,             "an access list that is none, misplaced, or against the mode") \
     /* trees */ \
     X(tree_node_damaged,       "header or checksum of a tree node") \
     X(tree_node_empty,         "a tree node with nothing in it") \

@@ -40,8 +40,11 @@ void set_features(fuse_conn_info& connection, bool kernel_mmap) {
     for (const std::uint64_t unwanted :
          {FUSE_CAP_AUTO_INVAL_DATA,  // would drop cached pages after each of our own writes
           FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE,  // slower
-          FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_POSIX_ACL})
+          FUSE_CAP_WRITEBACK_CACHE})
         fuse_unset_feature_flag(&connection, unwanted);
+    // Access lists, and with them the umask: one without the other would make wrong modes.
+    for (const std::uint64_t both : {FUSE_CAP_POSIX_ACL, FUSE_CAP_DONT_MASK})
+        fuse_set_feature_flag(&connection, both);
     if (kernel_mmap) fuse_set_feature_flag(&connection, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
     connection.max_write = kRequestBytesMax;
     connection.max_background = kBackgroundRequestsMax;

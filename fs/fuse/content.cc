@@ -103,8 +103,9 @@ struct Created {
     bool dax = false;
 };
 
-NewInode file_of(mode_t mode) {
+NewInode file_of(fuse_req_t req, mode_t mode) {
     NewInode inode;
+    inode.umask = fuse_req_ctx(req)->umask;
     inode.mode = (mode & ~static_cast<mode_t>(S_IFMT)) | S_IFREG;
     return inode;
 }
@@ -123,7 +124,7 @@ Expected<Created> open_created(fuse_req_t req, const Entry& entry, const fuse_fi
 Expected<Created> create_file(fuse_req_t req, Ino parent, const char* name, mode_t mode,
                               fuse_file_info& file) {
     Volume& volume = volume_of(req);
-    auto entry = volume.make(parent, name, file_of(mode), caller_of(req));
+    auto entry = volume.make(parent, name, file_of(req, mode), caller_of(req));
     if (entry) {
         file.flags &= ~O_TRUNC;  // it is empty
     } else {
@@ -159,7 +160,7 @@ void on_create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void on_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* file) noexcept {
     const auto created = guarded([&]() -> Expected<Created> {
         const Entry entry =
-            TRY(volume_of(req).make_unnamed(Ino{parent}, file_of(mode), caller_of(req)));
+            TRY(volume_of(req).make_unnamed(Ino{parent}, file_of(req, mode), caller_of(req)));
         return open_created(req, entry, *file);
     });
     reply_created(req, created, *file, "tmpfile", parent);

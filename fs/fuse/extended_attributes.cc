@@ -3,12 +3,14 @@
 // Extended attributes: the size protocol of getxattr(2) and listxattr(2), and which names there
 // are.
 #include <linux/capability.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "fs/format/access_list.h"
 #include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
 #include "fs/fuse/virtual_attributes.h"
@@ -56,6 +58,15 @@ void on_listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) noexcept {
     reply_sized(req, list->data(), list->size(), size, "listxattr", ino);
 }
 
+/// Whether the caller could not have set the setgid bit: then an access list takes it away. The
+/// kernel says so in a flag that libfuse does not hand on.
+bool loses_setgid(fuse_req_t req, Ino ino, std::string_view name) {
+    if (name != media::kAccessListName) return false;
+    const auto attributes = volume_of(req).attributes(ino);
+    return attributes && (attributes->mode & S_ISGID) != 0 && !is_in_group(req, attributes->gid) &&
+           !has_capability(req, CAP_FSETID);
+}
+
 void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value,
                  std::size_t size, int flags) noexcept {
     const auto result = guarded([&]() -> Expected<void> {
@@ -68,7 +79,7 @@ void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* v
         else if (flags != 0)
             return fail(Cause::invalid_argument);
         return volume_of(req).set_attribute(Ino{ino}, name, std::as_bytes(std::span{value, size}),
-                                            how);
+                                            how, loses_setgid(req, Ino{ino}, name));
     });
     reply_done(req, result, "setxattr", ino);
 }

@@ -43,6 +43,7 @@ void on_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
               dev_t device) noexcept {
     NewInode inode;
     inode.mode = mode;
+    inode.umask = fuse_req_ctx(req)->umask;
     if (S_ISCHR(mode) || S_ISBLK(mode)) {
         inode.device_major = major(device);
         inode.device_minor = minor(device);
@@ -53,6 +54,7 @@ void on_mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
 void on_mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) noexcept {
     NewInode inode;
     inode.mode = (mode & ~static_cast<mode_t>(S_IFMT)) | S_IFDIR;
+    inode.umask = fuse_req_ctx(req)->umask;
     make(req, parent, name, inode, "mkdir");
 }
 

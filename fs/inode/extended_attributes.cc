@@ -69,6 +69,17 @@ Expected<void> for_each_attribute(
     return {};
 }
 
+Expected<std::optional<AttributeBytes>> find_attribute(const AttributeBytes& bytes,
+                                                       std::string_view name) {
+    std::optional<AttributeBytes> found;
+    TRY(for_each_attribute(bytes, [&](std::string_view other, std::span<const std::byte> value) {
+        if (other != name) return true;
+        found.emplace(value.begin(), value.end());
+        return false;
+    }));
+    return found;
+}
+
 Expected<AttributeBytes> with_attribute(const AttributeBytes& bytes, std::string_view name,
                                         const std::span<const std::byte>* value) {
     AttributeBytes result;

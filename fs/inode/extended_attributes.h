@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,9 @@ Expected<AttributeBytes> read_attributes(const journal::Units& units, const medi
 Expected<void> for_each_attribute(
     const AttributeBytes& bytes,
     const std::function<bool(std::string_view, std::span<const std::byte>)>& visit);
+/// The value of `name` among `bytes`; nullopt if it is not there.
+Expected<std::optional<AttributeBytes>> find_attribute(const AttributeBytes& bytes,
+                                                       std::string_view name);
 /// `bytes` without `name`, and with the new value if there is one.
 Expected<AttributeBytes> with_attribute(const AttributeBytes& bytes, std::string_view name,
                                         const std::span<const std::byte>* value);

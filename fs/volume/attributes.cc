@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "fs/format/access_list.h"
 #include "fs/inode/extended_attributes.h"
 #include "fs/volume/core.h"
 #include "fs/volume/protection.h"
@@ -25,7 +26,12 @@ void kill_privilege_bits(media::Inode& inode) {
     if ((inode.mode & S_IXGRP) != 0) inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
 }
 
+bool is_access_list(std::string_view name) {
+    return name == media::kAccessListName || name == media::kDefaultListName;
+}
+
 Expected<void> check_attribute_name(std::string_view name) {
+    if (is_access_list(name)) return {};
     for (const std::string_view prefix : {"user.", "trusted.", "security."})
         if (name.starts_with(prefix)) {
             if (name.size() == prefix.size()) return fail(Cause::invalid_argument);
@@ -33,19 +39,6 @@ Expected<void> check_attribute_name(std::string_view name) {
             return {};
         }
     return fail(Cause::not_supported);
-}
-
-/// The named value among `bytes`; nullopt if it is not there.
-Expected<std::optional<std::vector<std::byte>>> find_value(const inode::AttributeBytes& bytes,
-                                                           std::string_view name) {
-    std::optional<std::vector<std::byte>> found;
-    TRY(inode::for_each_attribute(bytes,
-                                  [&](std::string_view other, std::span<const std::byte> value) {
-                                      if (other != name) return true;
-                                      found.emplace(value.begin(), value.end());
-                                      return false;
-                                  }));
-    return found;
 }
 
 }  // namespace
@@ -72,7 +65,8 @@ Expected<void> Volume::Core::admit(const AttributeChange& change, const media::I
     return stays ? refuse_immutable(inode) : Expected<void>{};
 }
 
-void Volume::Core::apply(const AttributeChange& change, media::Inode& inode) {
+Expected<void> Volume::Core::apply(Change& one, const AttributeChange& change,
+                                   media::Inode& inode) {
     if (change.mode) inode.mode = (inode.mode & S_IFMT) | (*change.mode & ~std::uint32_t{S_IFMT});
     if (change.uid) inode.uid = *change.uid;
     if (change.gid) inode.gid = *change.gid;
@@ -91,6 +85,7 @@ void Volume::Core::apply(const AttributeChange& change, media::Inode& inode) {
         if (change.kill_setgid) inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
     }
     set_ctime(inode, change.ctime.value_or(now()));
+    return change.mode ? list_follows_mode(one, inode) : Expected<void>{};
 }
 
 Expected<Attributes> Volume::Core::change_attributes(Ino ino, const AttributeChange& change) {
@@ -98,14 +93,16 @@ Expected<Attributes> Volume::Core::change_attributes(Ino ino, const AttributeCha
     const Use state = use(ino);
     if (change.size_bytes)
         return with_space([&] { return truncate(*state, *change.size_bytes, change); });
-    const Exclusive lock{state->mutex};
-    Change one = this->change(space::Reserve::use);
-    auto* inode = TRY(edit_inode(one, *state));
-    TRY(admit(change, *inode));
-    apply(change, *inode);
-    const media::Inode changed = *inode;
-    TRY(one.commit());
-    return attributes_of(changed, *state);
+    return with_space([&]() -> Expected<Attributes> {
+        const Exclusive lock{state->mutex};
+        Change one = this->change(space::Reserve::use);
+        auto* inode = TRY(edit_inode(one, *state));
+        TRY(admit(change, *inode));
+        TRY(apply(one, change, *inode));
+        const media::Inode changed = *inode;
+        TRY(one.commit());
+        return attributes_of(changed, *state);
+    });
 }
 
 Expected<std::vector<std::byte>> Volume::Core::attribute(Ino ino, std::string_view name) {
@@ -115,7 +112,7 @@ Expected<std::vector<std::byte>> Volume::Core::attribute(Ino ino, std::string_vi
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
     if (inode.attributes == 0) return fail(Cause::no_attribute);
-    auto value = TRY(find_value(TRY(inode::read_attributes(units_, inode)), name));
+    auto value = TRY(inode::find_attribute(TRY(inode::read_attributes(units_, inode)), name));
     if (!value) return fail(Cause::no_attribute);
     return *std::move(value);
 }
@@ -135,7 +132,8 @@ Expected<std::vector<std::string>> Volume::Core::attribute_names(Ino ino) {
 }
 
 Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
-                                           std::span<const std::byte> value, SetAttribute how) {
+                                           std::span<const std::byte> value, SetAttribute how,
+                                           bool kill_setgid) {
     TRY(admit_change());
     TRY(check_attribute_name(name));
     if (value.size() > media::kAttributeValueMax) return fail(Cause::attribute_value_large);
@@ -146,10 +144,14 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
         auto* inode = TRY(edit_inode(one, *state));
         TRY(refuse_protected(*inode));
         const auto bytes = TRY(inode::read_attributes(units_, *inode));
-        const bool there = TRY(find_value(bytes, name)).has_value();
+        const bool there = TRY(inode::find_attribute(bytes, name)).has_value();
         if (there && how == SetAttribute::create) return fail(Cause::attribute_exists);
         if (!there && how == SetAttribute::replace) return fail(Cause::no_attribute);
-        TRY(inode::write_attributes(one, *inode, TRY(inode::with_attribute(bytes, name, &value))));
+        const bool stored =
+            !is_access_list(name) || TRY(adopt_list(*inode, name, value, kill_setgid));
+        if (stored || there)
+            TRY(inode::write_attributes(
+                one, *inode, TRY(inode::with_attribute(bytes, name, stored ? &value : nullptr))));
         set_ctime(*inode, now());
         if (name == kCapability) state->no_capability = false;
         return one.commit();
@@ -160,7 +162,7 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
 Expected<void> Volume::Core::erase_attribute(Change& change, media::Inode& inode,
                                              std::string_view name) {
     const auto bytes = TRY(inode::read_attributes(units_, inode));
-    const bool there = TRY(find_value(bytes, name)).has_value();
+    const bool there = TRY(inode::find_attribute(bytes, name)).has_value();
     if (!there) return fail(Cause::no_attribute);
     TRY(inode::write_attributes(change, inode, TRY(inode::with_attribute(bytes, name, nullptr))));
     set_ctime(inode, now());
@@ -175,7 +177,10 @@ Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
     Change one = change(space::Reserve::use);
     auto* inode = TRY(edit_inode(one, *state));
     TRY(refuse_protected(*inode));
-    TRY(erase_attribute(one, *inode, name));
+    const auto erased = erase_attribute(one, *inode, name);
+    // A mode without a list is a list too.
+    if (!erased && erased.error().cause == Cause::no_attribute && is_access_list(name)) return {};
+    if (!erased) return erased;
     return one.commit();
 }
 

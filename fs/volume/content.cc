@@ -290,7 +290,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
     if (kill_privileges) {
         AttributeChange kill;
         kill.kill_privileges = true;
-        apply(kill, *inode);
+        TRY(apply(one, kill, *inode));
     }
     TRY(one.commit());
     if (!plan.preallocated.empty()) state.preallocated.store(true);

@@ -327,8 +327,9 @@ Expected<std::vector<std::string>> Volume::attribute_names(Ino ino) {
     return core_->attribute_names(ino);
 }
 Expected<void> Volume::set_attribute(Ino ino, std::string_view name,
-                                     std::span<const std::byte> value, SetAttribute how) {
-    return core_->set_attribute(ino, name, value, how);
+                                     std::span<const std::byte> value, SetAttribute how,
+                                     bool kill_setgid) {
+    return core_->set_attribute(ino, name, value, how, kill_setgid);
 }
 Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
     return core_->remove_attribute(ino, name);

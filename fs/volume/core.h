@@ -113,7 +113,7 @@ public:
     Expected<std::vector<std::byte>> attribute(Ino ino, std::string_view name);
     Expected<std::vector<std::string>> attribute_names(Ino ino);
     Expected<void> set_attribute(Ino ino, std::string_view name, std::span<const std::byte> value,
-                                 SetAttribute how);
+                                 SetAttribute how, bool kill_setgid);
     Expected<void> remove_attribute(Ino ino, std::string_view name);
     /// Takes the capabilities of a program away that is about to be written: a change of its own
     /// before the write.
@@ -217,8 +217,14 @@ private:
     Expected<void> write_lazy_times(Ino ino);
     // attributes.cc
     static Expected<void> admit(const AttributeChange& change, const media::Inode& inode);
-    static void apply(const AttributeChange& change, media::Inode& inode);
+    Expected<void> apply(Change& one, const AttributeChange& change, media::Inode& inode);
     Expected<void> erase_attribute(Change& change, media::Inode& inode, std::string_view name);
+    // access_lists.cc
+    static Expected<bool> adopt_list(media::Inode& inode, std::string_view name,
+                                     std::span<const std::byte> value, bool kill_setgid);
+    Expected<void> list_follows_mode(Change& change, media::Inode& inode);
+    Expected<void> inherit_lists(Change& change, const media::Inode& above, media::Inode& inode,
+                                 std::uint32_t umask);
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);

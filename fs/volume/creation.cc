@@ -103,6 +103,7 @@ Expected<Entry> Volume::Core::make_once(Ino parent, std::string_view name, const
     Change one = change(space::Reserve::keep);
     auto* above_inode = TRY(edit_inode(one, *above));
     const Fresh made = TRY(new_inode(one, generation, *above_inode, wanted, caller));
+    TRY(inherit_lists(one, *above_inode, *made.inode, wanted.umask));
     if (S_ISDIR(wanted.mode)) ++above_inode->nlink;
     TRY(directory(one, *above_inode).add(name, Ino{made.inode->ino}, made.inode->mode));
     touch(*above_inode, {made.inode->mtime, made.inode->mtime_ns});
@@ -127,6 +128,7 @@ Expected<Entry> Volume::Core::make_unnamed_once(Ino parent, const NewInode& want
     const std::uint64_t generation = TRY(next_generation());
     Change one = change(space::Reserve::keep);
     const Fresh made = TRY(new_inode(one, generation, above_inode, wanted, caller));
+    TRY(inherit_lists(one, above_inode, *made.inode, wanted.umask));
     made.inode->nlink = 0;
     TRY(inodes_.set_pending(one, made.inode->ino, true));
     TRY(one.commit());

@@ -90,7 +90,7 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             TRY(refuse_protected(*inode));
             inode->size = size_bytes;
             touch(*inode, now());
-            apply(change, *inode);
+            TRY(apply(one, change, *inode));
             if (size_bytes <= old_size) {
                 const std::uint64_t cut_begin = blocks_of(size_bytes);
                 inode->flags &= ~media::kInodeKeepBeyondEnd;

@@ -85,6 +85,7 @@ struct NewInode {
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;
     std::string_view target = {};
+    std::uint32_t umask = 0;  ///< obeyed where the directory has no default access list
 };
 
 enum class DaxMode : std::uint8_t { inode, always, never };  ///< SPEC 1.2
@@ -190,8 +191,11 @@ public:
     Expected<std::vector<std::byte>> attribute(Ino ino,
                                                std::string_view name);  ///< an xattr's value
     Expected<std::vector<std::string>> attribute_names(Ino ino);
+    /// An access list is an attribute too: the mode follows it, and loses setgid with
+    /// `kill_setgid`. Errors: no_attribute, attribute_exists, invalid_argument, directories_only.
     Expected<void> set_attribute(Ino ino, std::string_view name, std::span<const std::byte> value,
-                                 SetAttribute how);
+                                 SetAttribute how, bool kill_setgid = false);
+    /// Errors: no_attribute, but for an access list.
     Expected<void> remove_attribute(Ino ino, std::string_view name);
 
     // Content

@@ -129,14 +129,13 @@ std::vector<Workload> rename_workloads() {
         {rename("/a", "/b", kRenameWhiteout), finish_pending()});
     add("over an empty directory and leave a whiteout",
         {rename("/d/sub", "/e/empty", kRenameWhiteout), finish_pending()});
-    list.push_back(
-        {.name = "rename between large directories",
-         .before = fill_directory("/d", 16) + fill_directory("/e", 15),
-         .recorded = {rename(long_name("/d", 5), long_name("/e", 100)),
-                      rename(long_name("/d", 6), long_name("/e", 6)),
-                      rename(long_name("/e", 1), long_name("/e", 101)),
-                      rename(long_name("/d", 7), long_name("/e", 102), kRenameWhiteout),
-                      finish_pending()}});
+    list.push_back({.name = "rename between large directories",
+                    .before = fill_directory("/d", 16) + fill_directory("/e", 15),
+                    .recorded = {rename(long_name("/d", 5), long_name("/e", 100)),
+                                 rename(long_name("/d", 6), long_name("/e", 6)),
+                                 rename(long_name("/e", 1), long_name("/e", 101)),
+                                 rename(long_name("/d", 7), long_name("/e", 102), kRenameWhiteout),
+                                 finish_pending()}});
     return list;
 }
 
@@ -260,6 +259,13 @@ std::vector<Workload> attribute_workloads() {
     add("extended ones", {set_attribute("/a", "user.x", 10)},
         {set_attribute("/a", "user.y", 500, 2), set_attribute("/a", "user.x", 20, 3),
          remove_attribute("/a", "user.y"), remove_attribute("/a", "user.x")});
+    add("an access list", {},
+        {set_list("/a", false, 012345), change_mode("/a", 0640), set_list("/a", false, 0100123),
+         set_list("/a", false, 054321), remove_attribute("/a", "system.posix_acl_access")});
+    add("a default list", {set_list("/d", true, 076567)},
+        {create("/d/f"), make_directory("/d/e"), make_unnamed("/d", 1), link("#1", "/d/g"),
+         symbolic_link("/d/s", "x"), make_directory("/d/e/e"), set_list("/d/e", true, 0100777),
+         create("/d/e/f")});
     add("an extended one of 64 KiB", {set_attribute("/d", "trusted.small", 30)},
         {set_attribute("/d", "user.large", 65536, 2)});
     add("replace 64 KiB", {set_attribute("/a", "user.large", 65536, 2)},

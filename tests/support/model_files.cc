@@ -2,6 +2,7 @@
 #include "tests/support/model_files.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <functional>
 #include <utility>
@@ -14,6 +15,35 @@ constexpr std::size_t kAttributesBytesMax = 256 * 1024;
 constexpr std::size_t kAttributeHeadBytes = 8;
 
 bool is_directory(std::uint32_t mode) { return S_ISDIR(mode); }
+
+// Access lists as list_of() makes them: of five entries, or of the three that a mode has.
+const std::string kAccessList = "system.posix_acl_access";
+const std::string kDefaultList = "system.posix_acl_default";
+
+/// The entries that the bits of owner, group and others stand for, in a list's bytes.
+std::array<std::byte*, 3> entries_of(Bytes& list) {
+    const auto at = [&](std::size_t entry) {
+        return &list[4 + 8 * entry + 2];
+    };
+    const std::size_t entries = (list.size() - 4) / 8;
+    return {at(0), at(entries - 2), at(entries - 1)};
+}
+
+std::uint32_t permissions_of(Bytes list) {
+    std::uint32_t permissions = 0;
+    for (const std::byte* entry : entries_of(list))
+        permissions = permissions << 3 | static_cast<std::uint32_t>(*entry);
+    return permissions;
+}
+
+Bytes with_permissions(Bytes list, std::uint32_t permissions) {
+    const auto entries = entries_of(list);
+    for (std::size_t i = 0; i < 3; ++i)
+        *entries[i] = static_cast<std::byte>(permissions >> (6 - 3 * i) & 7);
+    return list;
+}
+
+bool says_more_than_a_mode(const Bytes& list) { return list.size() > 4 + 3 * 8; }
 
 }  // namespace
 
@@ -57,9 +87,17 @@ bool ModelFiles::is_below(const NodePointer& node, const NodePointer& top) {
 }
 
 void ModelFiles::inherit(Node& node, const Node& directory) {
-    if ((directory.mode & S_ISGID) == 0) return;
-    node.gid = directory.gid;
-    if (is_directory(node.mode)) node.mode |= S_ISGID;
+    if ((directory.mode & S_ISGID) != 0) {
+        node.gid = directory.gid;
+        if (is_directory(node.mode)) node.mode |= S_ISGID;
+    }
+    const auto found = directory.attributes.find(kDefaultList);
+    if (found == directory.attributes.end() || S_ISLNK(node.mode)) return;
+    const std::uint32_t permissions = node.mode & permissions_of(found->second);
+    node.mode = (node.mode & ~0777u) | permissions;
+    if (says_more_than_a_mode(found->second))
+        node.attributes[kAccessList] = with_permissions(found->second, permissions);
+    if (is_directory(node.mode)) node.attributes[kDefaultList] = found->second;
 }
 
 int ModelFiles::make_unnamed(const Operation& operation) {
@@ -153,7 +191,7 @@ int ModelFiles::rename(const Operation& operation) {
         if ((operation.number & kRenameWhiteout) != 0) {
             auto whiteout = std::make_shared<Node>();
             whiteout->mode = S_IFCHR;
-            inherit(*whiteout, *from.directory);
+            if ((from.directory->mode & S_ISGID) != 0) whiteout->gid = from.directory->gid;
             from.directory->children[from.name] = std::move(whiteout);
         }
     }
@@ -249,6 +287,9 @@ int ModelFiles::change(const Operation& operation) {
     switch (operation.what) {
         case Do::change_mode:
             node->mode = (node->mode & S_IFMT) | operation.number;
+            if (const auto list = node->attributes.find(kAccessList);
+                list != node->attributes.end())
+                list->second = with_permissions(list->second, operation.number);
             break;
         case Do::change_owner:
             node->uid = operation.number;
@@ -262,23 +303,44 @@ int ModelFiles::change(const Operation& operation) {
     return 0;
 }
 
+bool ModelFiles::has_room(const Node& node, const std::string& name, std::size_t value_bytes) {
+    std::size_t bytes = kAttributeHeadBytes + name.size() + value_bytes;
+    for (const auto& [other, value] : node.attributes)
+        if (other != name) bytes += kAttributeHeadBytes + other.size() + value.size();
+    return bytes <= kAttributesBytesMax;
+}
+
 int ModelFiles::set_attribute(const Operation& operation) {
     NodePointer node;
     if (const int error = find(operation.path, node); error != 0) return error;
     const bool there = node->attributes.contains(operation.other);
     if (operation.what == Do::remove_attribute) {
-        if (!there) return ENODATA;
+        if (!there) return operation.other.starts_with("system.") ? 0 : ENODATA;
         node->attributes.erase(operation.other);
         return 0;
     }
     const auto how = static_cast<SetAttribute>(operation.number);
     if (there && how == SetAttribute::create) return EEXIST;
     if (!there && how == SetAttribute::replace) return ENODATA;
-    std::size_t bytes = kAttributeHeadBytes + operation.other.size() + operation.length;
-    for (const auto& [name, value] : node->attributes)
-        if (name != operation.other) bytes += kAttributeHeadBytes + name.size() + value.size();
-    if (bytes > kAttributesBytesMax) return ENOSPC;
+    if (!has_room(*node, operation.other, operation.length)) return ENOSPC;
     node->attributes[operation.other] = pattern(0, operation.length, operation.seed);
+    return 0;
+}
+
+int ModelFiles::set_list(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    const Bytes list = list_of(operation.seed);
+    if (S_ISLNK(node->mode)) return EOPNOTSUPP;
+    const bool is_default = operation.other == kDefaultList;
+    if (is_default && !is_directory(node->mode)) return EACCES;
+    const bool stored = is_default || says_more_than_a_mode(list);
+    if (stored && !has_room(*node, operation.other, list.size())) return ENOSPC;
+    if (!is_default) node->mode = (node->mode & ~0777u) | permissions_of(list);
+    if (stored)
+        node->attributes[operation.other] = list;
+    else
+        node->attributes.erase(operation.other);
     return 0;
 }
 
@@ -306,6 +368,8 @@ int ModelFiles::apply(const Operation& operation) {
             return write(operation);
         case Do::truncate:
             return truncate(operation);
+        case Do::set_list:
+            return set_list(operation);
         case Do::set_attribute:
         case Do::remove_attribute:
             return set_attribute(operation);

@@ -58,6 +58,7 @@ private:
     [[nodiscard]] int find_place(const std::string& path, Place& out) const;
     [[nodiscard]] static bool is_below(const NodePointer& node, const NodePointer& top);
     static FileState state_of(const Node& node);
+    static bool has_room(const Node& node, const std::string& name, std::size_t value_bytes);
     static void inherit(Node& node, const Node& directory);
     int make(const Operation& operation, std::uint32_t mode);
     int make_unnamed(const Operation& operation);
@@ -68,6 +69,7 @@ private:
     int truncate(const Operation& operation);
     int change(const Operation& operation);
     int set_attribute(const Operation& operation);
+    int set_list(const Operation& operation);
 
     NodePointer root_;
     std::map<std::uint32_t, NodePointer> open_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/operation.h"
 
+#include <array>
 #include <thread>
 #include <utility>
 
@@ -36,6 +37,8 @@ const char* name_of(Do what) {
             return "truncate";
         case Do::set_attribute:
             return "set_attribute";
+        case Do::set_list:
+            return "set_list";
         case Do::remove_attribute:
             return "remove_attribute";
         case Do::change_mode:
@@ -63,6 +66,24 @@ const char* name_of(Do what) {
 }
 
 }  // namespace
+
+Bytes list_of(std::uint64_t seed) {
+    constexpr std::array kTags{1, 2, 4, 16, 32};
+    const bool short_one = (seed >> 15 & 1) != 0;
+    std::vector<std::uint8_t> bytes{2, 0, 0, 0};
+    for (const int tag : kTags) {
+        if (short_one && (tag == 2 || tag == 16)) continue;
+        const std::uint8_t id_low = tag == 2 ? 1000 & 0xff : 0xff;
+        const std::uint8_t id_high = tag == 2 ? 1000 >> 8 : 0xff;
+        const std::uint8_t rest = tag == 2 ? 0 : 0xff;
+        bytes.insert(bytes.end(),
+                     {static_cast<std::uint8_t>(tag), 0, static_cast<std::uint8_t>(seed & 7), 0,
+                      id_low, id_high, rest, rest});
+        seed >>= 3;
+    }
+    const auto span = std::as_bytes(std::span{bytes});
+    return {span.begin(), span.end()};
+}
 
 std::string Operation::text() const {
     std::string text = name_of(what);
@@ -188,6 +209,9 @@ Expected<void> Runner::run_here(const Operation& operation) {
                                       pattern(0, operation.length, operation.seed),
                                       static_cast<SetAttribute>(operation.number));
         }
+        case Do::set_list:
+            return fs_->set_attribute(TRY(find(operation.path)), operation.other,
+                                      list_of(operation.seed), SetAttribute::create_or_replace);
         case Do::remove_attribute: {
             const Ino ino = TRY(find(operation.path));
             return fs_->remove_attribute(ino, operation.other);

@@ -29,6 +29,7 @@ enum class Do : std::uint8_t {
     append,            // path, length, seed
     truncate,          // path, length: new size
     set_attribute,     // path, other: name, length and seed of the value, number: SetAttribute
+    set_list,          // path, other: name, seed: see list_of
     remove_attribute,  // path, other
     change_mode,       // path, number
     change_owner,      // path, number: uid, seed: gid
@@ -60,6 +61,10 @@ inline bool is_handle(const std::string& path) { return path.starts_with('#'); }
 inline std::uint32_t handle_of(const std::string& path) {
     return static_cast<std::uint32_t>(std::stoul(path.substr(1)));
 }
+
+/// An access list. `seed` has three bits of permissions for each entry, the owner's lowest: owner,
+/// user 1000, owning group, mask, other; if the sixteenth bit is set: owner, owning group, other.
+Bytes list_of(std::uint64_t seed);
 
 /// Runs operations on a mounted file system; keeps the open files.
 class Runner {

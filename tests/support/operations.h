@@ -66,6 +66,12 @@ inline Operation set_attribute(std::string path, std::string name, std::uint64_t
             .seed = seed,
             .number = static_cast<std::uint32_t>(how)};
 }
+inline Operation set_list(std::string path, bool is_default, std::uint64_t permissions) {
+    return {.what = Do::set_list,
+            .path = std::move(path),
+            .other = is_default ? "system.posix_acl_default" : "system.posix_acl_access",
+            .seed = permissions};
+}
 inline Operation remove_attribute(std::string path, std::string name) {
     return {.what = Do::remove_attribute, .path = std::move(path), .other = std::move(name)};
 }

@@ -25,6 +25,8 @@ bool may_need_space(const Operation& operation) {
         case Do::write:
         case Do::append:
         case Do::set_attribute:
+        case Do::set_list:
+        case Do::change_mode:  // a list follows
         case Do::remove_attribute:
             return true;
         default:
@@ -120,7 +122,12 @@ Operation RandomOperations::removing() {
 
 Operation RandomOperations::changing() {
     using namespace operations;
-    switch (number(12)) {
+    switch (number(14)) {
+        case 13:
+            return set_list(number(3) == 0 ? path() : directory(), true, number(1u << 16));
+        case 12:
+            return number(4) == 0 ? remove_attribute(path(), "system.posix_acl_access")
+                                  : set_list(path(), false, number(1u << 16));
         case 11: {
             const auto handle = static_cast<std::uint32_t>(number(kHandles));
             return (open_ >> handle & 1) != 0 ? link("#" + std::to_string(handle), path())

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "fs/check/check.h"
+#include "fs/format/access_list.h"
 #include "tests/support/damage.h"
+#include "tests/support/operation.h"
 
 namespace {
 
@@ -176,6 +178,43 @@ const std::vector<Case>& tree_cases() {
 
 TEST_CASE("check: faults of inodes are found", "[check][corruption]") { run(inode_cases()); }
 TEST_CASE("check: faults of trees are found", "[check][corruption]") { run(tree_cases()); }
+
+TEST_CASE("check: access lists that are none or do not fit are found", "[check][corruption]") {
+    constexpr std::string_view kAccess = media::kAccessListName;
+    constexpr std::string_view kDefault = media::kDefaultListName;
+    const auto list = [](std::uint64_t permissions) {
+        const Bytes bytes = list_of(permissions);
+        return std::string{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    };
+    const auto is_found = [](std::uint32_t mode, std::string_view name, const std::string& value) {
+        HandImage image({});
+        const std::uint64_t ino = image.add(1, "x", mode);
+        image.set_attribute(ino, name, value);
+        image.write();
+        const auto report = check(image.region());
+        REQUIRE(report);
+        CAPTURE(report->text());
+        CHECK(report->clean() == !report->has(Kind::access_list));
+        return report->has(Kind::access_list);
+    };
+    const std::string good = list(045716);  // owner 6, user 1, owning group 7, mask 5, other 4
+    CHECK(!is_found(S_IFREG | 0654, kAccess, good));
+    CHECK(!is_found(S_IFDIR | 0755, kDefault, good));
+    CHECK(!is_found(S_IFDIR | 0755, kDefault, list(0100777)));
+    CHECK(is_found(S_IFREG | 0644, kAccess, good));
+    CHECK(is_found(S_IFREG | 0777, kAccess, list(0100777)));
+    CHECK(is_found(S_IFREG | 0644, kDefault, good));
+    CHECK(is_found(S_IFREG | 0654, kAccess, ""));
+    CHECK(is_found(S_IFREG | 0654, kAccess, good + "x"));
+    for (const std::size_t byte : {0, 1, 4, 5, 6, 7, 12, 13, 20, 28, 36}) {
+        CAPTURE(byte);
+        std::string bad = good;
+        bad[byte] = static_cast<char>(bad[byte] ^ 0x40);
+        CHECK(is_found(S_IFREG | 0654, kAccess, bad));
+    }
+    CHECK(is_found(S_IFREG | 0644, kAccess, good.substr(0, 20)));  // neither group nor other
+    CHECK(is_found(S_IFREG | 0674, kAccess, good.substr(0, 28) + good.substr(36)));  // no mask
+}
 
 TEST_CASE("check: two attributes of one name are found", "[check][corruption]") {
     HandImage image({});
