@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "fs/volume/core.h"
+#include "fs/volume/protection.h"
 
 namespace pinfs {
 
@@ -36,7 +37,7 @@ struct Volume::Core::HeldRange {
 
 /// Runs `operation` with the bytes held, and, if the file is to grow, everything from its end on.
 Expected<void> Volume::Core::with_range(
-    InodeState& state, HeldRange range,
+    InodeState& state, HeldRange range, Expected<void> (*refuse)(const media::Inode&),
     const std::function<Expected<void>(const HeldRange&)>& operation) {
     if (range.begin >= range.end) return fail(Cause::invalid_argument);
     if (range.end > kFileBytesMax) return fail(Cause::file_too_large);
@@ -47,6 +48,7 @@ Expected<void> Volume::Core::with_range(
             const auto inode = TRY(read_inode(state));
             if (!S_ISREG(inode.mode))
                 return fail(S_ISDIR(inode.mode) ? Cause::is_a_directory : Cause::invalid_argument);
+            TRY(refuse(inode));
             range.size = inode.size;
             cutting = (inode.flags & media::kInodeCutting) != 0;
         }
@@ -178,7 +180,7 @@ Expected<void> Volume::Core::allocate(Ino ino, std::uint64_t offset_bytes,
     const Use state = use(ino);
     return with_space([&] {
         return with_range(
-            *state, {offset_bytes, offset_bytes + length_bytes, keep_size},
+            *state, {offset_bytes, offset_bytes + length_bytes, keep_size}, refuse_immutable,
             [&](const HeldRange& range) -> Expected<void> {
                 TRY(check_room(*state, range));
                 if (range.extends())  // what lies behind the old end becomes readable
@@ -195,7 +197,7 @@ Expected<void> Volume::Core::zero_range(Ino ino, std::uint64_t offset_bytes,
     const Use state = use(ino);
     return with_space([&] {
         return with_range(
-            *state, {offset_bytes, offset_bytes + length_bytes, keep_size},
+            *state, {offset_bytes, offset_bytes + length_bytes, keep_size}, refuse_protected,
             [&](const HeldRange& range) -> Expected<void> {
                 TRY(check_room(*state, range));
                 if (range.extends())
@@ -226,7 +228,8 @@ Expected<void> Volume::Core::punch_hole(Ino ino, std::uint64_t offset_bytes,
         }
         return {};
     };
-    return with_range(*state, {offset_bytes, offset_bytes + length_bytes, true}, punch);
+    return with_range(*state, {offset_bytes, offset_bytes + length_bytes, true}, refuse_protected,
+                      punch);
 }
 
 }  // namespace pinfs

@@ -200,6 +200,7 @@ private:
     // allocate.cc
     struct HeldRange;
     Expected<void> with_range(InodeState& state, HeldRange range,
+                              Expected<void> (*refuse)(const media::Inode&),
                               const std::function<Expected<void>(const HeldRange&)>& operation);
     Expected<void> zero_in_block(InodeState& state, std::uint64_t begin, std::uint64_t end);
     Expected<void> zero_edges(InodeState& state, const HeldRange& range);

@@ -89,6 +89,7 @@ TEST_CASE("an immutable file is read, and nothing else", "[mount][flags]") {
         {"truncate", [&] { return truncate(f.c_str(), 3); }},
         {"ftruncate", [&] { return ftruncate(writer, 300); }},
         {"write", [&] { return pwrite(writer, "x", 1, 0); }},
+        {"allocate", [&] { return fallocate(writer, 0, 0, 10000); }},
         {"write behind the end", [&] { return pwrite(writer, "x", 1, 100); }},
         {"unlink", [&] { return unlink(f.c_str()); }},
         {"rename", [&] { return rename_to(f, mounted.path("h")); }},
@@ -162,6 +163,7 @@ TEST_CASE("an append-only file grows at its end", "[mount][flags]") {
     const int file = open(f.c_str(), O_RDWR | O_APPEND | O_CLOEXEC);
     REQUIRE(file >= 0);
     CHECK(write(file, "second ", 7) == 7);
+    CHECK(fallocate(file, FALLOC_FL_KEEP_SIZE, 0, 10000) == 0);
     CHECK(utimensat(AT_FDCWD, f.c_str(), nullptr, 0) == 0);
     const timespec past[2] = {{5, 0}, {6, 0}};
     // clang-format off
@@ -169,6 +171,8 @@ TEST_CASE("an append-only file grows at its end", "[mount][flags]") {
         {"open", [&] { return open_and_close(f, O_WRONLY); }},
         {"O_TRUNC", [&] { return open_and_close(f, O_WRONLY | O_APPEND | O_TRUNC); }},
         {"truncate", [&] { return truncate(f.c_str(), 3); }},
+        {"punch", [&] { return fallocate(early, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 9); }},
+        {"zero", [&] { return fallocate(early, FALLOC_FL_ZERO_RANGE, 0, 9); }},
         {"write over what is there", [&] { return pwrite(early, "x", 1, 0); }},
         {"unlink", [&] { return unlink(f.c_str()); }},
         {"rename", [&] { return rename_to(f, mounted.path("h")); }},
