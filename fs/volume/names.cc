@@ -57,6 +57,9 @@ Expected<Entry> Volume::Core::lookup(Ino parent, std::string_view name) {
     const Use state = use(ino);
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
+    // The kernel asks for "." with a file handle of what it does not know any more; an orphan that
+    // it forgot is on its way out.
+    if (name == "." && inode.nlink == 0) return fail(Cause::stale_inode, 0, ino.value);
     states_.add_lookup(*state);
     return Entry{attributes_of(inode, *state)};
 }
