@@ -66,8 +66,10 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set,
 }
 
 void on_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
-    const auto statistics =
-        guarded([&]() -> Expected<Statistics> { return volume_of(req).statistics(); });
+    const auto statistics = guarded([&]() -> Expected<Statistics> {
+        if (volume_of(req).is_shut_down()) return fail(Cause::shut_down);
+        return volume_of(req).statistics();
+    });
     if (!statistics) return reply_error(req, statistics.error(), "statfs", ino);
     struct statvfs st {};
     st.f_bsize = kBlockBytes;

@@ -36,18 +36,39 @@ void Invalidator::attributes(Ino ino) noexcept {
     wake_.notify_one();
 }
 
+void Invalidator::everything(const std::vector<Ino>& inodes) {
+    {
+        const std::lock_guard lock{mutex_};
+        if (stopping_) return;
+        with_pages_.insert(with_pages_.end(), inodes.begin(), inodes.end());
+        names_ = true;
+    }
+    wake_.notify_one();
+}
+
 void Invalidator::send_all() {
     std::vector<Ino> batch;
+    std::vector<Ino> batch_with_pages;
     std::unique_lock lock{mutex_};
     while (true) {
-        wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+        wake_.wait(lock, [this] { return stopping_ || !queue_.empty() || names_; });
         if (stopping_) return;
         std::swap(batch, queue_);
+        std::swap(batch_with_pages, with_pages_);
+        const bool names = std::exchange(names_, false);
         lock.unlock();
         // A negative offset: attributes only, no pages. Inodes that the kernel forgot meanwhile
         // are none of its business, so results say nothing.
         for (const Ino ino : batch) fuse_lowlevel_notify_inval_inode(session_, ino.value, -1, 0);
+        for (const Ino ino : batch_with_pages)
+            fuse_lowlevel_notify_inval_inode(session_, ino.value, 0, 0);
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+        if (names) fuse_lowlevel_notify_increment_epoch(session_);  // kernels before 6.16: ENOSYS
+#else
+        static_cast<void>(names);
+#endif
         batch.clear();
+        batch_with_pages.clear();
         lock.lock();
     }
 }

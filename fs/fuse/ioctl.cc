@@ -2,13 +2,15 @@
 //
 // The ioctls of attributes: flags and project (FS_IOC_GETFLAGS, SETFLAGS, FSGETXATTR, FSSETXATTR;
 // the DAX flag is one of them, SPEC 1.2), generation (FS_IOC_GETVERSION), label (FS_IOC_GETFSLABEL,
-// SETFSLABEL). What the volume enforces and what is stored and shown only, format/inode.h says.
+// SETFSLABEL), shutdown (FS_IOC_SHUTDOWN). What the volume enforces and what is stored and shown
+// only, format/inode.h says.
 //
 // Who may set what is checked here too: kernels before 5.14 hand the ioctl on unchecked.
 //
 // An ioctl of others gets ENOTTY: isatty(3) asks so.
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -23,6 +25,9 @@
 
 namespace pinfs::fuse {
 namespace {
+
+/// FS_IOC_SHUTDOWN, which headers have for single file systems only.
+constexpr unsigned kShutdown = _IOR('X', 125, std::uint32_t);
 
 struct FlagNames {
     std::uint32_t stored;     ///< media::kInode*
@@ -134,6 +139,19 @@ void reply_set(fuse_req_t req, const Expected<void>& result, const char* operati
     fuse_reply_ioctl(req, 0, nullptr, 0);
 }
 
+/// SPEC 6.6. What the flags ask for does not reach us: nothing is flushed.
+Expected<void> shut_down(fuse_req_t req, Ino ino) {
+    if (!has_capability(req, CAP_SYS_ADMIN)) return fail(Cause::not_permitted);
+    if (ino != kRootIno) return fail(Cause::invalid_argument);
+    Volume& volume = volume_of(req);
+    const std::vector<Ino> known = volume.known_inodes();
+    volume.shut_down();
+    spdlog::warn("shut down by process {}: every operation fails until it is unmounted",
+                 fuse_req_ctx(req)->pid);
+    edge_of(req).invalidator.everything(known);
+    return {};
+}
+
 void on_ioctl(fuse_req_t req, fuse_ino_t number, unsigned command, void*, fuse_file_info*, unsigned,
               const void* in, std::size_t in_size, std::size_t out_size) noexcept {
     const Ino ino{number};
@@ -167,6 +185,8 @@ void on_ioctl(fuse_req_t req, fuse_ino_t number, unsigned command, void*, fuse_f
             });
             return reply_set(req, result, "setfslabel", ino);
         }
+        case kShutdown:
+            return reply_set(req, guarded([&] { return shut_down(req, ino); }), "shutdown", ino);
         default:
             fuse_reply_err(req, errno_of(Cause::not_an_ioctl));
     }

@@ -213,11 +213,11 @@ Expected<void> Volume::Core::punch_hole(Ino ino, std::uint64_t offset_bytes,
                                         std::uint64_t length_bytes) {
     TRY(admit_change());
     const Use state = use(ino);
-    const auto punch = [&](const HeldRange& range) -> Expected<void> {
-        TRY(zero_edges(*state, range));
+    const auto punch = [&](HeldRange range) -> Expected<void> {
         // The last block of the file goes whole: nothing is behind the end.
-        const std::uint64_t end_block =
-            range.end >= range.size ? range.end_block() : range.end / kBlockBytes;
+        if (range.end >= range.size) range.end = round_up(range.end, kBlockBytes);
+        TRY(zero_edges(*state, range));
+        const std::uint64_t end_block = range.end / kBlockBytes;
         for (bool done = false; !done;) {
             const Exclusive lock{state->mutex};
             Change one = change(space::Reserve::use);

@@ -283,6 +283,9 @@ Expected<std::unique_ptr<Volume>> Volume::mount(pmem::Region& region, const Moun
 Expected<void> Volume::unmount() { return core_->unmount(); }
 Expected<void> Volume::set_read_only(bool read_only) { return core_->set_read_only(read_only); }
 bool Volume::read_only() const { return core_->read_only(); }
+void Volume::shut_down() { core_->shut_down(); }
+bool Volume::is_shut_down() const { return core_->is_shut_down(); }
+std::vector<Ino> Volume::known_inodes() const { return core_->states().all(); }
 const MountReport& Volume::report() const { return core_->report(); }
 Statistics Volume::statistics() const { return core_->statistics(); }
 std::string_view Volume::label() const { return core_->label(); }

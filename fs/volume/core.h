@@ -46,6 +46,8 @@ public:
     Expected<void> mount();
     Expected<void> unmount();
     Expected<void> set_read_only(bool read_only);
+    void shut_down() { journal_.fail_all(); }
+    [[nodiscard]] bool is_shut_down() const { return journal_.failed(); }
     [[nodiscard]] bool read_only() const { return read_only_; }
 
     using Use = InodeStates::Use;

@@ -113,6 +113,15 @@ void InodeStates::remove(InodeState& state) {
     if (found != shard.states.end() && found->second.get() == &state) shard.states.erase(found);
 }
 
+std::vector<Ino> InodeStates::all() const {
+    std::vector<Ino> inodes;
+    for (const Shard& shard : shards_) {
+        const std::scoped_lock lock{shard.mutex};
+        for (const auto& [ino, state] : shard.states) inodes.push_back(ino);
+    }
+    return inodes;
+}
+
 std::size_t InodeStates::size() const {
     std::size_t count = 0;
     for (const Shard& shard : shards_) {

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "fs/lock.h"
 #include "fs/units.h"
@@ -91,6 +92,7 @@ public:
     /// The kernel is gone: no lookup and no open counts any more. No operation is under way.
     void drop_all();
     [[nodiscard]] std::size_t size() const;
+    [[nodiscard]] std::vector<Ino> all() const;
 
 private:
     struct Shard {

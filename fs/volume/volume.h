@@ -159,6 +159,13 @@ public:
     Expected<void> set_read_only(bool read_only);
     [[nodiscard]] bool read_only() const;
 
+    /// Stops as a power cut would (SPEC 6.6): from now on every call fails with shut_down, and
+    /// unmount leaves the region as it is, for the next mount to recover.
+    void shut_down();
+    [[nodiscard]] bool is_shut_down() const;
+    /// The inodes that the kernel may know.
+    [[nodiscard]] std::vector<Ino> known_inodes() const;
+
     [[nodiscard]] const MountReport& report() const;
     [[nodiscard]] Statistics statistics() const;
     [[nodiscard]] std::string_view label() const;

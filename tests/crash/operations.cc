@@ -34,6 +34,11 @@ TEST_CASE("crash: a truncate has the old size or the new one, whatever its steps
     check_all(truncate_workloads());
 }
 
+TEST_CASE("crash: an allocation, a punch, a zeroing or a copy is done up to some block",
+          "[volume][crash]") {
+    check_all(allocate_workloads());
+}
+
 TEST_CASE("crash: attributes are the old or the new ones", "[volume][crash]") {
     check_all(attribute_workloads());
 }

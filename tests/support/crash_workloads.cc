@@ -212,6 +212,42 @@ std::vector<Workload> content_workloads() {
     return list;
 }
 
+std::vector<Workload> allocate_workloads() {
+    std::vector<Workload> list;
+    const Operations file{create("/a"), write("/a", 0, 20000)};
+    const auto add = [&](const std::string& name, Operations before, Operations recorded) {
+        list.push_back(
+            {.name = name, .before = file + std::move(before), .recorded = std::move(recorded)});
+    };
+    add("allocate: at the end", {}, {allocate("/a", 20000, 30000), write("/a", 25000, 100, 2)});
+    add("allocate: beyond the end, size kept", {},
+        {allocate("/a", 0, 60000, true), append("/a", 5000, 2), truncate("/a", 22000)});
+    add("allocate: holes", {truncate("/a", 80000), write("/a", 40960, 10, 2)},
+        {allocate("/a", 10000, 60000), write("/a", 50000, 9000, 3)});
+    add("allocate: and extend from inside a block", {truncate("/a", 19000)},
+        {allocate("/a", 18000, 9000)});
+    add("allocate: between extents", scattered_file("/b", 60), {allocate("/b", 100000, 300000)});
+    add("punch: inside a block", {}, {punch_hole("/a", 100, 300), punch_hole("/a", 4090, 12)});
+    add("punch: whole blocks", {}, {punch_hole("/a", 4096, 8192), write("/a", 6000, 100, 2)});
+    add("punch: blocks and parts", {}, {punch_hole("/a", 1000, 15000)});
+    add("punch: up to the end", {}, {punch_hole("/a", 9000, 11000), append("/a", 10, 2)});
+    add("punch: unwritten blocks beyond the end", {allocate("/a", 20000, 50000, true)},
+        {punch_hole("/a", 24576, 8192), punch_hole("/a", 0, 90000)});
+    add("punch: many extents, in steps", scattered_file("/b", 150),
+        {punch_hole("/b", 5000, 1'000'000)});
+    add("zero: inside a block", {}, {zero_range("/a", 100, 300)});
+    add("zero: blocks and parts", {}, {zero_range("/a", 1000, 15000), write("/a", 5000, 100, 2)});
+    add("zero: holes and the end", {truncate("/a", 60000)},
+        {zero_range("/a", 15000, 60000), zero_range("/a", 70000, 20000, true)});
+    add("zero: many extents", scattered_file("/b", 60), {zero_range("/b", 3000, 450'000)});
+    add("copy: into a new file", {create("/b")},
+        {copy("/a", 100, "/b", 0, 9000), copy("/a", 0, "/b", 30000, 20000)});
+    add("copy: over written blocks", {create("/b"), write("/b", 0, 20000, 2)},
+        {copy("/a", 0, "/b", 500, 9000)});
+    add("copy: inside a file", {}, {copy("/a", 0, "/a", 30000, 8000)});
+    return list;
+}
+
 std::vector<Workload> truncate_workloads() {
     std::vector<Workload> list;
     const auto add = [&](const std::string& name, Operations before, Operations recorded) {
@@ -360,7 +396,7 @@ std::vector<Workload> all_workloads() {
     std::vector<Workload> all;
     for (const auto& some :
          {name_workloads(), rename_workloads(), content_workloads(), truncate_workloads(),
-          attribute_workloads(), mount_workloads(), growth_workloads()})
+          allocate_workloads(), attribute_workloads(), mount_workloads(), growth_workloads()})
         all.insert(all.end(), some.begin(), some.end());
     return all;
 }

@@ -14,6 +14,7 @@ std::vector<Workload> name_workloads();
 std::vector<Workload> rename_workloads();
 std::vector<Workload> content_workloads();
 std::vector<Workload> truncate_workloads();
+std::vector<Workload> allocate_workloads();  ///< fallocate and copy_file_range
 std::vector<Workload> attribute_workloads();
 std::vector<Workload> mount_workloads();
 std::vector<Workload> growth_workloads();  ///< tables, trees, generations, groups

@@ -218,19 +218,48 @@ int ModelFiles::remove(const Operation& operation) {
 
 std::uint64_t ModelFiles::offset_of(const Operation& operation) const {
     NodePointer node;
+    if (operation.what == Do::copy) return operation.seed;
     if (operation.what != Do::append || find(operation.path, node) != 0) return operation.offset;
     return node->size;
 }
 
-std::set<std::uint64_t> ModelFiles::fresh_blocks(const Operation& operation) const {
-    std::set<std::uint64_t> fresh;
+std::set<std::uint64_t> ModelFiles::whole_blocks(const Operation& operation) const {
+    std::set<std::uint64_t> whole;
     NodePointer node;
-    if (find(operation.path, node) != 0) return fresh;
-    const std::uint64_t offset = offset_of(operation);
-    for (std::uint64_t block = offset / kBlockBytes; block < blocks_of(offset + operation.length);
-         ++block)
-        if (!node->blocks.contains(block)) fresh.insert(block);
-    return fresh;
+    const std::string& path = operation.what == Do::copy ? operation.other : operation.path;
+    if (find(path, node) != 0) return whole;
+    const std::uint64_t begin = offset_of(operation);
+    const std::uint64_t end = begin + operation.length;
+    const bool zeroes = operation.what == Do::punch_hole || operation.what == Do::zero_range;
+    const std::uint64_t first = zeroes ? blocks_of(begin) : begin / kBlockBytes;
+    const std::uint64_t last = zeroes ? end_of_zeroed(operation, *node) : blocks_of(end);
+    for (std::uint64_t block = first; block < last; ++block)
+        if (zeroes || !node->blocks.contains(block)) whole.insert(block);
+    return whole;
+}
+
+std::uint64_t ModelFiles::end_of_zeroed(const Operation& operation, const Node& node) {
+    const std::uint64_t end = operation.offset + operation.length;
+    return operation.what == Do::punch_hole && end >= node.size ? blocks_of(end)
+                                                                : end / kBlockBytes;
+}
+
+int ModelFiles::write_at(Node& node, std::uint64_t offset, Bytes bytes) {
+    if (offset >= kFileBytesMax) return EFBIG;
+    bytes.resize(std::min<std::uint64_t>(bytes.size(), kFileBytesMax - offset));
+    for (std::size_t done = 0; done < bytes.size();) {
+        const std::uint64_t at = offset + done;
+        const std::size_t piece =
+            std::min<std::size_t>(bytes.size() - done, kBlockBytes - at % kBlockBytes);
+        Bytes& block = node.blocks[at / kBlockBytes];
+        block.resize(kBlockBytes);
+        std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(done), piece,
+                    block.begin() + static_cast<std::ptrdiff_t>(at % kBlockBytes));
+        done += piece;
+    }
+    node.size = std::max(node.size, offset + bytes.size());
+    node.mtime.reset();
+    return 0;
 }
 
 int ModelFiles::write(const Operation& operation) {
@@ -240,25 +269,58 @@ int ModelFiles::write(const Operation& operation) {
     const bool append = operation.what == Do::append;
     const std::uint64_t offset = append ? node->size : operation.offset;
     if (operation.length == 0) return 0;
-    if (offset >= kFileBytesMax) return EFBIG;
-    Bytes bytes = pattern(append ? 0 : offset, operation.length, operation.seed);
-    bytes.resize(std::min<std::uint64_t>(bytes.size(), kFileBytesMax - offset));
-    for (std::size_t done = 0; done < bytes.size();) {
-        const std::uint64_t at = offset + done;
-        const std::size_t piece =
-            std::min<std::size_t>(bytes.size() - done, kBlockBytes - at % kBlockBytes);
-        Bytes& block = node->blocks[at / kBlockBytes];
-        block.resize(kBlockBytes);
-        std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(done), piece,
-                    block.begin() + static_cast<std::ptrdiff_t>(at % kBlockBytes));
-        done += piece;
-    }
-    node->size = std::max(node->size, offset + bytes.size());
-    node->mtime.reset();
+    const int error =
+        write_at(*node, offset, pattern(append ? 0 : offset, operation.length, operation.seed));
+    if (error != 0) return error;
     if (operation.number != 0) {
         node->mode &= ~static_cast<std::uint32_t>(S_ISUID);
         if ((node->mode & S_IXGRP) != 0) node->mode &= ~static_cast<std::uint32_t>(S_ISGID);
     }
+    return 0;
+}
+
+int ModelFiles::copy(const Operation& operation) {
+    NodePointer from;
+    NodePointer to;
+    if (const int error = find(operation.path, from); error != 0) return error;
+    if (const int error = find(operation.other, to); error != 0) return error;
+    if (operation.length == 0 || operation.offset >= kFileBytesMax) return 0;
+    if (!S_ISREG(from->mode)) return is_directory(from->mode) ? EISDIR : EINVAL;
+    if (operation.offset >= from->size) return 0;
+    if (!S_ISREG(to->mode)) return is_directory(to->mode) ? EISDIR : EINVAL;
+    Bytes bytes(std::min(operation.length, from->size - operation.offset));
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        const std::uint64_t at = operation.offset + i;
+        const auto block = from->blocks.find(at / kBlockBytes);
+        if (block != from->blocks.end()) bytes[i] = block->second[at % kBlockBytes];
+    }
+    return write_at(*to, operation.seed, std::move(bytes));
+}
+
+int ModelFiles::change_range(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    const std::uint64_t begin = operation.offset;
+    const std::uint64_t end = begin + operation.length;
+    if (begin >= end) return EINVAL;
+    if (end > kFileBytesMax) return EFBIG;
+    if (!S_ISREG(node->mode)) return is_directory(node->mode) ? EISDIR : EINVAL;
+    if (operation.what != Do::allocate) {
+        node->blocks.erase(
+            node->blocks.lower_bound(blocks_of(begin)),
+            node->blocks.lower_bound(std::max(blocks_of(begin), end_of_zeroed(operation, *node))));
+        for (auto& [block, bytes] : node->blocks) {
+            const std::uint64_t at = block * kBlockBytes;
+            const std::uint64_t from = std::max(begin, at);
+            const std::uint64_t to = std::min(end, at + kBlockBytes);
+            if (from < to)
+                std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(from - at), to - from,
+                            std::byte{0});
+        }
+    }
+    if (operation.what != Do::punch_hole && operation.number == 0)
+        node->size = std::max(node->size, end);
+    node->mtime.reset();
     return 0;
 }
 
@@ -370,6 +432,12 @@ int ModelFiles::apply(const Operation& operation) {
             return truncate(operation);
         case Do::set_list:
             return set_list(operation);
+        case Do::allocate:
+        case Do::zero_range:
+        case Do::punch_hole:
+            return change_range(operation);
+        case Do::copy:
+            return copy(operation);
         case Do::set_attribute:
         case Do::remove_attribute:
             return set_attribute(operation);

@@ -22,10 +22,10 @@ public:
     int apply(const Operation& operation);
     [[nodiscard]] Snapshot snapshot() const;
 
-    /// Of a write or append: file blocks in its range that no write has reached before, so that
-    /// nothing of them may show without all of them.
-    [[nodiscard]] std::set<std::uint64_t> fresh_blocks(const Operation& write) const;
-    /// Where a write or append begins.
+    /// Of what changes bytes: file blocks that must change whole: those that no write has reached
+    /// before, or that are zeroed or punched whole.
+    [[nodiscard]] std::set<std::uint64_t> whole_blocks(const Operation& operation) const;
+    /// Where a write, append or copy begins.
     [[nodiscard]] std::uint64_t offset_of(const Operation& write) const;
     /// Content of an open file, by its number; as FileState has it.
     [[nodiscard]] FileState opened(std::uint32_t handle) const;
@@ -66,7 +66,12 @@ private:
     int rename(const Operation& operation);
     int remove(const Operation& operation);
     int write(const Operation& operation);
+    /// The block at which a punch or zeroing of whole blocks ends.
+    static std::uint64_t end_of_zeroed(const Operation& operation, const Node& node);
+    int write_at(Node& node, std::uint64_t offset, Bytes bytes);
+    int copy(const Operation& operation);
     int truncate(const Operation& operation);
+    int change_range(const Operation& operation);
     int change(const Operation& operation);
     int set_attribute(const Operation& operation);
     int set_list(const Operation& operation);

@@ -35,6 +35,14 @@ const char* name_of(Do what) {
             return "append";
         case Do::truncate:
             return "truncate";
+        case Do::allocate:
+            return "allocate";
+        case Do::zero_range:
+            return "zero_range";
+        case Do::punch_hole:
+            return "punch_hole";
+        case Do::copy:
+            return "copy";
         case Do::set_attribute:
             return "set_attribute";
         case Do::set_list:
@@ -195,6 +203,22 @@ Expected<void> Runner::run_here(const Operation& operation) {
                 pattern(append ? 0 : operation.offset, operation.length, operation.seed);
             const std::size_t done =
                 TRY(fs_->write(ino, operation.offset, bytes, append, operation.number != 0));
+            written_ = done;
+            return {};
+        }
+        case Do::allocate:
+            return fs_->allocate(TRY(find(operation.path)), operation.offset, operation.length,
+                                 operation.number != 0);
+        case Do::zero_range:
+            return fs_->zero_range(TRY(find(operation.path)), operation.offset, operation.length,
+                                   operation.number != 0);
+        case Do::punch_hole:
+            return fs_->punch_hole(TRY(find(operation.path)), operation.offset, operation.length);
+        case Do::copy: {
+            const Ino from = TRY(find(operation.path));
+            const Ino to = TRY(find(operation.other));
+            const std::size_t done =
+                TRY(fs_->copy(from, operation.offset, to, operation.seed, operation.length));
             written_ = done;
             return {};
         }

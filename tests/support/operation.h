@@ -28,6 +28,10 @@ enum class Do : std::uint8_t {
     write,             // path, offset, length, seed of the pattern; number 1: kill privileges
     append,            // path, length, seed
     truncate,          // path, length: new size
+    allocate,          // path, offset, length; number 1: keep size
+    zero_range,        // path, offset, length; number 1: keep size
+    punch_hole,        // path, offset, length
+    copy,  // path: source, other: destination, offset: of source, seed: of destination, length
     set_attribute,     // path, other: name, length and seed of the value, number: SetAttribute
     set_list,          // path, other: name, seed: see list_of
     remove_attribute,  // path, other
@@ -72,7 +76,7 @@ public:
     explicit Runner(Mounted& fs) : fs_{fs} {}
     Expected<void> run(const Operation& operation);
     [[nodiscard]] Expected<Ino> find(const std::string& path) const;
-    /// Bytes of the last write or append.
+    /// Bytes of the last write, append or copy.
     [[nodiscard]] std::uint64_t written() const { return written_; }
 
 private:

@@ -56,6 +56,34 @@ inline Operation append(std::string path, std::uint64_t length, std::uint64_t se
 inline Operation truncate(std::string path, std::uint64_t size) {
     return {.what = Do::truncate, .path = std::move(path), .length = size};
 }
+inline Operation allocate(std::string path, std::uint64_t offset, std::uint64_t length,
+                          bool keep_size = false) {
+    return {.what = Do::allocate,
+            .path = std::move(path),
+            .offset = offset,
+            .length = length,
+            .number = keep_size};
+}
+inline Operation zero_range(std::string path, std::uint64_t offset, std::uint64_t length,
+                            bool keep_size = false) {
+    return {.what = Do::zero_range,
+            .path = std::move(path),
+            .offset = offset,
+            .length = length,
+            .number = keep_size};
+}
+inline Operation punch_hole(std::string path, std::uint64_t offset, std::uint64_t length) {
+    return {.what = Do::punch_hole, .path = std::move(path), .offset = offset, .length = length};
+}
+inline Operation copy(std::string from, std::uint64_t offset, std::string to,
+                      std::uint64_t to_offset, std::uint64_t length) {
+    return {.what = Do::copy,
+            .path = std::move(from),
+            .other = std::move(to),
+            .offset = offset,
+            .length = length,
+            .seed = to_offset};
+}
 inline Operation set_attribute(std::string path, std::string name, std::uint64_t length,
                                std::uint64_t seed = 1,
                                SetAttribute how = SetAttribute::create_or_replace) {

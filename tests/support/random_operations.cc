@@ -24,6 +24,9 @@ bool may_need_space(const Operation& operation) {
         case Do::rename:
         case Do::write:
         case Do::append:
+        case Do::allocate:
+        case Do::zero_range:
+        case Do::copy:
         case Do::set_attribute:
         case Do::set_list:
         case Do::change_mode:  // a list follows
@@ -72,7 +75,7 @@ Operation RandomOperations::filling() {
     const std::uint64_t seed = random_();
     std::uint64_t length = 1 + number(options_.write_bytes_max);
     if (number(4) == 0) length = round_up(length, kBlockBytes);
-    switch (number(14)) {
+    switch (number(17)) {
         case 0:
         case 1:
             return create(path());
@@ -97,6 +100,17 @@ Operation RandomOperations::filling() {
         case 8:
         case 9:
             return append(file(), length, seed);
+        case 10:
+            return allocate(file(), offset(), length, number(2) == 0);
+        case 11:
+            return zero_range(file(), offset(), length, number(2) == 0);
+        case 12: {
+            const std::string from = file();
+            const std::string to = file();
+            // Not within one file: the kernel lets no overlapping ranges through.
+            return from == to ? allocate(from, 0, length)
+                              : copy(from, offset(), to, offset(), length);
+        }
         default:
             return write(file(), offset(), length, seed);
     }
@@ -104,7 +118,7 @@ Operation RandomOperations::filling() {
 
 Operation RandomOperations::removing() {
     using namespace operations;
-    switch (number(8)) {
+    switch (number(10)) {
         case 0:
         case 1:
         case 2:
@@ -115,6 +129,9 @@ Operation RandomOperations::removing() {
             return truncate(file(), 0);
         case 5:
             return remove_attribute(path(), "user." + std::to_string(number(5)));
+        case 6:
+        case 7:
+            return punch_hole(file(), offset(), 1 + number(options_.offset_bytes_max));
         default:
             return truncate(file(), offset());
     }
@@ -177,7 +194,9 @@ bool Compared::run(const Operation& operation) {
     }
     Operation as_done = operation;
     const bool writes = operation.what == Do::write || operation.what == Do::append;
-    if (writes && done && runner_.written() < operation.length) {
+    const bool copies = operation.what == Do::copy;
+    if ((writes || (copies && runner_.written() > 0)) && done &&
+        runner_.written() < operation.length) {
         // A short write: the region is full, or the file as large as it may be.
         as_done.length = runner_.written();
         ++refused_;

@@ -55,9 +55,10 @@ bool is_torn_from(const Bytes& found, const Bytes& old_bytes, const Bytes& new_b
     return true;
 }
 
-/// Empty if `found` is `before` with some words of `after` in blocks that were written already.
+/// Empty if `found` is `before` with some words of `after` in blocks that may be torn, and, where
+/// the operation goes block by block, some whole blocks of `after`.
 std::string judge_torn(const Snapshot& found, const Snapshot& before, const Snapshot& after,
-                       const std::set<std::uint64_t>& fresh) {
+                       const Timeline::Partly& partly) {
     Snapshot rest = found;
     for (auto& [path, file] : rest) {
         const auto old_file = before.find(path);
@@ -69,10 +70,11 @@ std::string judge_torn(const Snapshot& found, const Snapshot& before, const Snap
              std::initializer_list<const FileState*>{&file, &old_file->second, &new_file->second})
             for (const auto& [block, bytes] : of->blocks) written.insert(block);
         for (const std::uint64_t block : written)
-            if (!fresh.contains(block) &&
-                is_torn_from(padded(file, block), padded(old_file->second, block),
-                             padded(new_file->second, block))) {
-                // Words are allowed to be either: taken as old.
+            if (partly.whole.contains(block)
+                    ? partly.by_block && padded(file, block) == padded(new_file->second, block)
+                    : is_torn_from(padded(file, block), padded(old_file->second, block),
+                                   padded(new_file->second, block))) {
+                // Allowed to be either: taken as old.
                 file.blocks.erase(block);
                 const auto old_block = old_file->second.blocks.find(block);
                 if (old_block != old_file->second.blocks.end()) file.blocks.insert(*old_block);
@@ -81,9 +83,32 @@ std::string judge_torn(const Snapshot& found, const Snapshot& before, const Snap
     return difference(rest, before);
 }
 
+Snapshot without_times(Snapshot snapshot) {
+    for (auto& [path, file] : snapshot) {
+        file.mtime.reset();
+        file.ctime.reset();
+    }
+    return snapshot;
+}
+
 bool is_open_file(const FileState& file) { return S_ISREG(file.mode); }
 
 }  // namespace
+
+std::optional<Timeline::Partly> Timeline::partly(const ModelFiles& model,
+                                                 const Operation& operation) {
+    switch (operation.what) {
+        case Do::write:
+        case Do::append:
+        case Do::copy:
+            return Partly{.whole = model.whole_blocks(operation)};
+        case Do::punch_hole:
+        case Do::zero_range:
+            return Partly{.whole = model.whole_blocks(operation), .by_block = true};
+        default:
+            return std::nullopt;
+    }
+}
 
 std::string Timeline::judge(const Snapshot& found, std::uint64_t completed) const {
     const Snapshot& before = states_.at(completed);
@@ -94,9 +119,11 @@ std::string Timeline::judge(const Snapshot& found, std::uint64_t completed) cons
     const Snapshot& after = states_[completed + 1];
     const std::string new_differs = difference(found, after);
     if (new_differs.empty()) return {};
-    const auto& fresh = fresh_[completed];
-    if (fresh) {
-        const std::string differs = judge_torn(found, before, after, *fresh);
+    if (const auto& partly = partly_[completed]; partly) {
+        std::string differs = judge_torn(found, before, after, *partly);
+        // A step of it changed the times.
+        if (!differs.empty() && partly->by_block)
+            differs = judge_torn(found, without_times(before), after, *partly);
         if (differs.empty()) return {};
         return "a write tore more than words of written blocks:\n" + differs +
                "compared with its end:\n" + new_differs;
@@ -193,17 +220,18 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     ModelFiles model;
     std::set<std::uint64_t> lazy;  // inodes with times in memory alone
     Snapshot last;
-    // Runs an operation; of a write, the blocks that no write had reached.
+    // Runs an operation; says how it may be found half done.
     const auto run = [&](const Operation& operation) {
-        std::optional<std::set<std::uint64_t>> fresh;
-        const bool by_path = operation.what == Do::write || operation.what == Do::append ||
-                             operation.what == Do::sync;
-        const auto ino = by_path ? runner.find(operation.path) : Expected<Ino>{};
-        if (by_path && ino && operation.what != Do::sync) {
-            fresh = model.fresh_blocks(operation);
+        const auto partly = Timeline::partly(model, operation);
+        const bool writes = operation.what == Do::write || operation.what == Do::copy;
+        const auto ino =
+            partly || operation.what == Do::sync
+                ? runner.find(operation.what == Do::copy ? operation.other : operation.path)
+                : Expected<Ino>{};
+        if (writes && partly && ino) {
             const auto attributes = fs->attributes(*ino);
-            if (fresh->empty() && operation.what == Do::write && attributes &&
-                operation.offset + operation.length <= attributes->size_bytes)
+            if (partly->whole.empty() && attributes &&
+                model.offset_of(operation) + operation.length <= attributes->size_bytes)
                 lazy.insert(ino->value);
         }
         if (operation.what == Do::release)
@@ -214,9 +242,9 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
             throw std::runtime_error(name() + ": " + operation.text() + ": " +
                                      (done ? "succeeded" : done.error().message()) +
                                      ", should give errno " + std::to_string(expected));
-        if (by_path && ino && operation.what == Do::sync) lazy.erase(ino->value);
+        if (ino && operation.what == Do::sync) lazy.erase(ino->value);
         if (operation.what == Do::finish_pending || operation.what == Do::unmount) lazy.clear();
-        return fresh;
+        return partly;
     };
     Snapshot raw;  // with the times that are in memory alone
     const auto state = [&](bool nothing_changes) {
@@ -246,11 +274,11 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     crash().start_recording();
     std::uint64_t completed = 0;
     for (const Operation& operation : workload.recorded) {
-        const auto fresh = run(operation);
+        const auto partly = run(operation);
         crash().mark(++completed);
         last = state(operation.what == Do::sync || operation.what == Do::release ||
                      operation.what == Do::finish_pending);
-        timeline_.add(last, fresh);
+        timeline_.add(last, partly);
     }
     crash().stop_recording();
 }
@@ -287,9 +315,7 @@ RecordedThreads::RecordedThreads(const Workload& common, const std::vector<Opera
         running.emplace_back([&, thread] {
             Runner runner{fs};
             for (const Operation& operation : threads[thread]) {
-                std::optional<std::set<std::uint64_t>> fresh;
-                if (operation.what == Do::write || operation.what == Do::append)
-                    fresh = models[thread].fresh_blocks(operation);
+                const auto partly = Timeline::partly(models[thread], operation);
                 const int expected = models[thread].apply(operation);
                 together.arrive_and_wait();
                 if (expected != 0 || !runner.run(operation)) {
@@ -299,7 +325,7 @@ RecordedThreads::RecordedThreads(const Workload& common, const std::vector<Opera
                 const std::scoped_lock lock{mutex};
                 completed += std::uint64_t{1} << (16 * thread);
                 crash().mark(completed);
-                timelines_[thread].add(part_of(models[thread].snapshot(), thread), fresh);
+                timelines_[thread].add(part_of(models[thread].snapshot(), thread), partly);
             }
             together.arrive_and_drop();
         });

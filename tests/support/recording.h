@@ -34,17 +34,24 @@ struct Workload {
 class Timeline {
 public:
     void start(Snapshot state) { states_.push_back(std::move(state)); }
-    /// `fresh`: of a write, the file blocks that no write had reached; nullopt: no write.
-    void add(Snapshot state, std::optional<std::set<std::uint64_t>> fresh) {
+    /// How an operation on bytes may be found half done: other blocks torn by words.
+    struct Partly {
+        std::set<std::uint64_t> whole;  ///< file blocks that change whole
+        bool by_block = false;          ///< each by itself
+    };
+    /// nullopt: not at all.
+    static std::optional<Partly> partly(const ModelFiles& model, const Operation& operation);
+    /// The state after an operation.
+    void add(Snapshot state, std::optional<Partly> partly) {
         states_.push_back(std::move(state));
-        fresh_.push_back(std::move(fresh));
+        partly_.push_back(std::move(partly));
     }
     /// Empty if `found` is what a crash may leave when `completed` operations had returned.
     [[nodiscard]] std::string judge(const Snapshot& found, std::uint64_t completed) const;
 
 private:
     std::vector<Snapshot> states_;
-    std::vector<std::optional<std::set<std::uint64_t>>> fresh_;
+    std::vector<std::optional<Partly>> partly_;
 };
 
 /// How far an image is looked into.
