@@ -29,6 +29,7 @@ def demonstrate(soak, options):
                         "--output=/dev/null",
                     ],
                     600,
+                    cwd=pinfs.root,  # where fio leaves its states
                 )
                 runs += 1
     soak.finish(pinfs)
