@@ -175,6 +175,9 @@ int serve(const Plan& plan, Start& start) {
     MountOptions options;
     options.read_only = read_only;
     options.dax = plan.options.dax;
+    if ((plan.options.flags & MS_NOATIME) != 0) options.atime = AtimePolicy::none;
+    if ((plan.options.flags & MS_STRICTATIME) != 0) options.atime = AtimePolicy::strict;
+    options.directory_atime = (plan.options.flags & MS_NODIRATIME) == 0;
     auto volume = Volume::mount(**region, options);
     if (!volume) return start.failed(kFailure, sentence_of_failure(plan.region, volume.error()));
     log_recovery(**region, (*volume)->report());

@@ -62,6 +62,24 @@ void log_of_library(fuse_log_level level, const char* format, va_list arguments)
         spdlog::debug("libfuse: {}", line);
 }
 
+struct AccessTimes {
+    AtimePolicy policy = AtimePolicy::relative;
+    bool directories = true;
+    bool operator==(const AccessTimes&) const = default;
+};
+
+/// As mountinfo shows them.
+AccessTimes access_times_of(const MountEntry& entry) {
+    const std::string words = "," + entry.options + ",";
+    const auto has = [&](const char* word) {
+        return words.find(word) != std::string::npos;
+    };
+    return {.policy = has(",noatime,")    ? AtimePolicy::none
+                      : has(",relatime,") ? AtimePolicy::relative
+                                          : AtimePolicy::strict,
+            .directories = !has(",nodiratime,")};
+}
+
 }  // namespace
 
 bool built_with_io_uring() {
@@ -109,6 +127,7 @@ private:
     int stop_ = -1;     // written when the loop has ended
     int mounts_ = -1;   // mountinfo: tells of changes
     dev_t device_ = 0;  // of the mount
+    AccessTimes access_times_;
 };
 
 std::expected<void, std::string> Session::Core::mount() {
@@ -132,8 +151,10 @@ std::expected<void, std::string> Session::Core::mount() {
         detach(options_.mount.mountpoint, Detach::at_once);
         return std::unexpected("libfuse does not take the connection");
     }
-    const auto entry = mount_at(options_.mount.mountpoint);
-    device_ = entry ? entry->device : 0;
+    if (const auto entry = mount_at(options_.mount.mountpoint)) {
+        device_ = entry->device;
+        access_times_ = access_times_of(*entry);
+    }
     return {};
 }
 
@@ -183,6 +204,11 @@ void Session::Core::watch() {
 void Session::Core::follow_remount() {
     for (const MountEntry& entry : mount_table()) {
         if (entry.device != device_ || entry.type != kMountType) continue;
+        // What a user's mount shows need not be what was asked: only a change counts.
+        const AccessTimes access_times = access_times_of(entry);
+        if (access_times != access_times_)
+            edge_.volume.set_access_times(access_times.policy, access_times.directories);
+        access_times_ = access_times;
         if (entry.read_only == edge_.volume.read_only()) return;
         const char* const now = entry.read_only ? "read-only" : "writable";
         if (const auto done = edge_.volume.set_read_only(entry.read_only); !done)

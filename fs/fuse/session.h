@@ -7,7 +7,7 @@
 //   - SIGTERM, SIGINT and SIGHUP are blocked in all threads and taken by one; block_signals() runs
 //     before any thread is started.
 //   - When run() returns, no call on the volume is under way and none follows.
-//   - A remount of the file system, read-only or writable, reaches the volume.
+//   - A remount, read-only, writable, or with another rule for access times, reaches the volume.
 //   - No thread asks anything of its own mount: killed while it waits for the answer, it would hold
 //     the connection open for ever.
 #pragma once

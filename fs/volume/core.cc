@@ -59,6 +59,8 @@ Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
       super_{super},
       options_{options},
       read_only_{options.read_only},
+      atime_{options.atime},
+      directory_atime_{options.directory_atime},
       units_{region, super.checksum_seed},
       journal_{units_,
                {.lanes_offset = super.lanes_offset,
@@ -282,6 +284,9 @@ Expected<std::unique_ptr<Volume>> Volume::mount(pmem::Region& region, const Moun
 
 Expected<void> Volume::unmount() { return core_->unmount(); }
 Expected<void> Volume::set_read_only(bool read_only) { return core_->set_read_only(read_only); }
+void Volume::set_access_times(AtimePolicy policy, bool directories) {
+    core_->set_access_times(policy, directories);
+}
 bool Volume::read_only() const { return core_->read_only(); }
 void Volume::shut_down() { core_->shut_down(); }
 bool Volume::is_shut_down() const { return core_->is_shut_down(); }

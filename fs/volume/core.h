@@ -49,6 +49,10 @@ public:
     void shut_down() { journal_.fail_all(); }
     [[nodiscard]] bool is_shut_down() const { return journal_.failed(); }
     [[nodiscard]] bool read_only() const { return read_only_; }
+    void set_access_times(AtimePolicy policy, bool directories) {
+        atime_ = policy;
+        directory_atime_ = directories;
+    }
 
     using Use = InodeStates::Use;
     using Change = space::Change;
@@ -240,6 +244,8 @@ private:
     const media::Superblock super_;
     const MountOptions options_;
     std::atomic<bool> read_only_;
+    std::atomic<AtimePolicy> atime_;
+    std::atomic<bool> directory_atime_;
     journal::Units units_;
     journal::Journal journal_;
     space::Allocator allocator_;

@@ -27,12 +27,11 @@ void Volume::Core::set_lazy_time(InodeState& state) {
 }
 
 bool Volume::Core::note_access(InodeState& state, const media::Inode& inode) {
-    if (options_.atime == AtimePolicy::none || read_only_ ||
-        (inode.flags & media::kInodeNoAtime) != 0 ||
-        (S_ISDIR(inode.mode) && !options_.directory_atime))
+    if (atime_ == AtimePolicy::none || read_only_ || (inode.flags & media::kInodeNoAtime) != 0 ||
+        (S_ISDIR(inode.mode) && !directory_atime_))
         return false;
     const Time time = now();
-    if (options_.atime == AtimePolicy::relative) {
+    if (atime_ == AtimePolicy::relative) {
         const Attributes shown = attributes_of(inode, state);
         if (shown.atime > shown.mtime && shown.atime > shown.ctime &&
             time.seconds - shown.atime.seconds < kDaySeconds)

@@ -158,6 +158,8 @@ public:
     /// may have ended. Errors: EROFS (the region was opened read-only), feature_unknown, shut_down.
     Expected<void> set_read_only(bool read_only);
     [[nodiscard]] bool read_only() const;
+    /// As MountOptions has them.
+    void set_access_times(AtimePolicy policy, bool directories);
 
     /// Stops as a power cut would (SPEC 6.6): from now on every call fails with shut_down, and
     /// unmount leaves the region as it is, for the next mount to recover.

@@ -157,6 +157,33 @@ TEST_CASE("access time options reach the kernel", "[mount][system]") {
     silently({"umount", mounted.root()});
 }
 
+TEST_CASE("access times follow the options, also those of a remount", "[mount][system]") {
+    System::get();
+    KernelMount mounted;
+    silently({"mount", "-t", "pinfs", "-o", "noatime", mounted.region(), mounted.root()});
+    const std::string file = mounted.path("f");
+    write_file(file, "text");
+    // Whether reading moves an access time that is newer than the other two.
+    const auto moves = [&] {
+        REQUIRE(run({"touch", "-a", "-d", "1 hour", file}).status == 0);
+        struct stat before {};
+        struct stat after {};
+        REQUIRE(stat(file.c_str(), &before) == 0);
+        CHECK(contents(file) == "text");
+        // Of a file that was opened with O_DIRECT or in DAX mode the kernel asks again.
+        REQUIRE(stat(file.c_str(), &after) == 0);
+        return after.st_atime != before.st_atime;
+    };
+    CHECK(!moves());
+    silently({"mount", "-o", "remount,strictatime", mounted.root()});
+    for (int i = 0; i < 300 && !moves(); ++i) usleep(10'000);
+    CHECK(moves());
+    silently({"mount", "-o", "remount,relatime", mounted.root()});
+    for (int i = 0; i < 300 && moves(); ++i) usleep(10'000);
+    CHECK(!moves());
+    silently({"umount", mounted.root()});
+}
+
 TEST_CASE("source= names the region", "[mount][system]") {
     System::get();
     KernelMount mounted;
