@@ -113,11 +113,17 @@ Expected<void> add_free_runs(const pmem::Region& region, const media::Superblock
 }  // namespace
 
 Expected<Description> describe(pmem::Region& region) {
+    Description description = TRY(describe_state(region));
+    const media::Superblock superblock = TRY(read_superblock(region, /*repair=*/false));
+    TRY(add_free_runs(region, superblock, description));
+    return description;
+}
+
+Expected<Description> describe_state(pmem::Region& region) {
     const media::Superblock superblock = TRY(read_superblock(region, /*repair=*/false));
     Description description = description_of(superblock);
     TRY(add_state(region, superblock, description));
     TRY(add_lanes(region, superblock, description));
-    TRY(add_free_runs(region, superblock, description));
     return description;
 }
 

@@ -53,6 +53,8 @@ Expected<Description> describe(pmem::Region& region);
 
 /// What mkfs (or pinfs tune) wrote, and nothing of what changes. Errors: as describe.
 Expected<Description> describe_identity(pmem::Region& region);
+/// All but free_run_blocks, which is what takes time on large regions. Errors: as describe.
+Expected<Description> describe_state(pmem::Region& region);
 
 /// "6d1f0c1e-..." and the like.
 std::string uuid_text(const std::array<std::uint8_t, 16>& uuid);

@@ -10,7 +10,9 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <vector>
 
+#include "fs/volume/volume.h"
 #include "tests/support/kernel_mount.h"
 #include "tests/support/sample_image.h"
 #include "tests/support/temporary.h"
@@ -51,10 +53,27 @@ public:
     Sample sample;
 };
 
+// A region as mkfs makes it.
+class MadeRegion {
+public:
+    MadeRegion() { REQUIRE(run({"mkfs.pinfs", "--size", "4M", path}).status == 0); }
+    /// As a daemon that was killed leaves it.
+    void leave_mounted() {
+        const auto region = pmem::Region::open(path, {});
+        REQUIRE(region);
+        MountOptions options;
+        options.background = false;
+        REQUIRE(Volume::mount(**region, options));
+    }
+
+    TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+};
+
 TEST_CASE("fsck.pinfs: a clean region is one line and exit code 0", "[cmd][unit]") {
     RegionFile region;
     const std::string summary = region.path + ": clean, 167 files, ";
-    for (const char* option : {"-n", "-a", "-p"}) {
+    for (const char* option : {"-n", "-a", "-p", "-y"}) {
         CAPTURE(option);
         const Ran ran = run({"fsck.pinfs", option, region.path});
         CHECK(ran.status == 0);
@@ -65,7 +84,7 @@ TEST_CASE("fsck.pinfs: a clean region is one line and exit code 0", "[cmd][unit]
     const Ran ran = run({"fsck.pinfs", region.path});
     CHECK(ran.status == 0);
     CHECK(ran.out.starts_with(summary));
-    CHECK(ran.err == "fsck.pinfs: this version repairs nothing; checking as with -n\n");
+    CHECK(ran.err == "fsck.pinfs: checking as with -n; -y replays the journal too\n");
 }
 
 TEST_CASE("fsck.pinfs: a log that waits for the next mount is said and is no problem",
@@ -78,7 +97,54 @@ TEST_CASE("fsck.pinfs: a log that waits for the next mount is said and is no pro
     const Ran ran = run({"fsck.pinfs", "-n", region.path});
     CHECK(ran.status == 0);
     CHECK(ran.out.starts_with(region.path + ": the next mount replays 1 journal log\n"));
-    CHECK_FALSE(contains(run({"fsck.pinfs", "-a", region.path}).out, "journal"));
+}
+
+TEST_CASE("fsck.pinfs: a region that was not unmounted is made clean, but not with -n",
+          "[cmd][unit]") {
+    MadeRegion region;
+    region.leave_mounted();
+    const std::string before = bytes_of(region.path);
+    CHECK(run({"fsck.pinfs", "-n", region.path}).status == 0);
+    CHECK(run({"fsck.pinfs", region.path}).status == 0);
+    CHECK(bytes_of(region.path) == before);
+    const Ran replayed = run({"fsck.pinfs", GENERATE("-a", "-p", "-y"), region.path});
+    CHECK(replayed.status == 1);
+    CHECK(replayed.out ==
+          region.path + ": was not unmounted; 0 journal logs replayed, clean now\n");
+    for (const char* option : {"-n", "-a", "-y"}) {
+        const Ran clean = run({"fsck.pinfs", option, region.path});
+        CHECK(clean.status == 0);
+        CHECK(clean.out.starts_with(region.path + ": clean, 1 file, "));
+    }
+}
+
+TEST_CASE("fsck.pinfs: a superblock that has a good copy is mended with -y", "[cmd][unit]") {
+    MadeRegion region;
+    std::fstream file(region.path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(GENERATE(8, 512 * 1024 + 8));
+    file << "damaged" << std::flush;
+    REQUIRE(file.good());
+    CHECK(run({"fsck.pinfs", "-n", region.path}).status == 4);
+    CHECK(run({"fsck.pinfs", "-y", region.path}).status == 1);
+    CHECK(run({"fsck.pinfs", "-n", region.path}).status == 0);
+}
+
+TEST_CASE("fsck.pinfs: what fsck(8) passes is taken", "[cmd][unit]") {
+    RegionFile region;
+    for (const std::vector<std::string>& options : {std::vector<std::string>{"-a", "-C0"},
+                                                    {"-C", "-y"},
+                                                    {"-p", "-f", "-T", "-M", "-C3"},
+                                                    {"-n", "-r", "-t", "pinfs"}}) {
+        std::vector<std::string> words{"fsck.pinfs"};
+        words.insert(words.end(), options.begin(), options.end());
+        words.push_back(region.path);
+        const Ran ran = run(words);
+        CAPTURE(words, ran.err);
+        CHECK(ran.status == 0);
+        CHECK(ran.err.empty());
+    }
+    CHECK(run({"fsck.pinfs", "-n", "-y", region.path}).status == 16);
+    CHECK(run({"fsck.pinfs", "-Cx", region.path}).status == 16);
 }
 
 TEST_CASE("fsck.pinfs: each problem is a line with its place, and exit code 4; nothing is written",
@@ -92,9 +158,16 @@ TEST_CASE("fsck.pinfs: each problem is a line with its place, and exit code 4; n
     const Ran ran = run({"fsck.pinfs", "-n", region.path});
     CHECK(ran.status == 4);
     CHECK(ran.out.starts_with(line + region.path + ": 1 problem found, nothing was changed, "));
-    const Ran quiet = run({"fsck.pinfs", "-a", region.path});
-    CHECK(quiet.status == 4);
-    CHECK(quiet.out == region.path + ": 1 problem found; run fsck.pinfs -n to see them\n");
+    for (const std::vector<std::string>& options :
+         {std::vector<std::string>{"-a", "-f"}, {"-p", "-f"}, {"-y"}}) {
+        std::vector<std::string> words{"fsck.pinfs", region.path};
+        words.insert(words.end(), options.begin(), options.end());
+        const Ran told = run(words);
+        CHECK(told.status == 4);
+        CHECK(told.out.starts_with(
+            line + region.path +
+            ": 1 problem found, nothing was changed: this version cannot repair them, "));
+    }
     CHECK(run({"fsck.pinfs", region.path}).status == 4);
     CHECK(bytes_of(region.path) == before);
 }
@@ -136,6 +209,9 @@ TEST_CASE("fsck.pinfs: a region in use is left alone, one that others only read 
     CHECK(ran.status == 8);
     CHECK(ran.out.empty());
     CHECK(contains(ran.err, " is in use by process "));
+    const Ran skipped = run({"fsck.pinfs", "-a", "-M", region.path});
+    CHECK(skipped.status == 0);
+    CHECK((skipped.out + skipped.err).empty());
     close(fd);
 }
 
