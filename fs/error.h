@@ -44,6 +44,7 @@ namespace pinfs {
     X(attribute_value_large,   E2BIG,        "an extended attribute value is at most 64 KiB") \
     X(not_supported,           EOPNOTSUPP,   "not supported") \
     X(not_an_ioctl,            ENOTTY,       "not an ioctl of this file system") \
+    X(lease_conflict,          EAGAIN,       "another open file has an exclusive lease on a part of this range") \
     X(name_is_busy,            EBUSY,        "in use") \
     X(read_only,               EROFS,        "the file system is mounted read-only") \
     X(needs_replay,            EROFS,        "was not unmounted cleanly and cannot be replayed: it is read-only") \

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/pin/leases.h"
+
+#include <algorithm>
+
+namespace pinfs::pin {
+
+namespace {
+
+bool joins(const Lease& left, const Lease& right) {
+    return left.end == right.begin && left.kind == right.kind && left.context == right.context &&
+           left.user_data == right.user_data;
+}
+
+}  // namespace
+
+const Lease* Leases::conflicting(const Lease& wanted) const {
+    if (!forbids_changes(wanted.kind)) return nullptr;
+    const Lease* found = nullptr;
+    forbidding_.for_each(wanted.begin, wanted.end, [&](const Lease& other) {
+        const bool both_share = wanted.kind == LeaseKind::shared && other.kind == LeaseKind::shared;
+        if (other.handle != wanted.handle && !both_share) found = &other;
+        return found == nullptr;
+    });
+    return found;
+}
+
+Lease& Leases::add(OfHandle& mine, const Lease& lease) {
+    auto node = std::make_unique<Lease>();
+    node->begin = lease.begin;
+    node->end = lease.end;
+    node->id = lease.id;
+    node->handle = lease.handle;
+    node->kind = lease.kind;
+    node->context = lease.context;
+    node->user_data = lease.user_data;
+    Lease& added = *node;
+    mine.emplace(lease.begin, std::move(node));
+    set_of(added.kind).insert(added);
+    return added;
+}
+
+Leases::OfHandle::iterator Leases::remove(OfHandle& mine, OfHandle::iterator at) {
+    set_of(at->second->kind).erase(*at->second);
+    return mine.erase(at);
+}
+
+/// Takes [begin, end) out of the leases of a handle; what is left of them keeps its id.
+void Leases::cut(OfHandle& mine, std::uint64_t begin, std::uint64_t end) {
+    auto at = mine.lower_bound(begin);
+    if (at != mine.begin() && std::prev(at)->second->end > begin) --at;
+    while (at != mine.end() && at->second->begin < end) {
+        const Lease old = *at->second;
+        at = remove(mine, at);
+        Lease rest = old;
+        rest.end = begin;
+        if (old.begin < begin) add(mine, rest);
+        rest.begin = end;
+        rest.end = old.end;
+        if (old.end > end) add(mine, rest);
+    }
+}
+
+Expected<const Lease*> Leases::set(const Lease& wanted) {
+    if (wanted.begin >= wanted.end) return fail(Cause::invalid_argument);
+    if (conflicting(wanted) != nullptr) return fail(Cause::lease_conflict);
+    OfHandle& mine = handles_[wanted.handle];
+    cut(mine, wanted.begin, wanted.end);
+    Lease joined = wanted;
+    auto after = mine.lower_bound(wanted.end);
+    if (after != mine.end() && joins(joined, *after->second)) {
+        joined.end = after->second->end;
+        after = remove(mine, after);
+    }
+    if (after != mine.begin() && joins(*std::prev(after)->second, joined)) {
+        joined.begin = std::prev(after)->second->begin;
+        joined.id = std::prev(after)->second->id;
+        remove(mine, std::prev(after));
+    }
+    return &add(mine, joined);
+}
+
+void Leases::drop(std::uint64_t handle, std::uint64_t begin, std::uint64_t end) {
+    const auto found = handles_.find(handle);
+    if (found == handles_.end()) return;
+    cut(found->second, begin, end);
+    if (found->second.empty()) handles_.erase(found);
+}
+
+const Lease* Leases::find(std::uint64_t handle, std::uint64_t begin, std::uint64_t end) const {
+    const auto mine = handles_.find(handle);
+    if (mine == handles_.end() || begin >= end) return nullptr;
+    auto at = mine->second.upper_bound(begin);
+    if (at != mine->second.begin() && std::prev(at)->second->end > begin) --at;
+    return at != mine->second.end() && at->second->begin < end ? at->second.get() : nullptr;
+}
+
+bool Leases::forbids(std::uint64_t handle, std::uint64_t begin, std::uint64_t end) const {
+    while (begin < end) {
+        const Lease* lease = find(handle, begin, end);
+        if (lease == nullptr || lease->begin > begin || !forbids_changes(lease->kind)) return false;
+        begin = lease->end;
+    }
+    return true;
+}
+
+void Leases::for_each_told(std::uint64_t begin, std::uint64_t end,
+                           const std::function<void(const Lease&)>& visit) const {
+    told_.for_each(begin, end, [&](const Lease& lease) {
+        visit(lease);
+        return true;
+    });
+}
+
+std::uint64_t Leases::holders(LeaseKind kind, std::uint64_t begin, std::uint64_t end) const {
+    std::uint64_t count = 0;
+    (forbids_changes(kind) ? forbidding_ : told_).for_each(begin, end, [&](const Lease&) {
+        ++count;
+        return true;
+    });
+    return count;
+}
+
+}  // namespace pinfs::pin

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The leases of one file (SPEC 2): ranges in which an open file description is told of layout
+// changes, or forbids them. Ranges are bytes, whole blocks, up to the end of the address space.
+//
+// Invariants
+//   - Leases of one handle do not overlap, and those that touch differ in kind, context or user
+//     data.
+//   - Two leases that exclude each other do not overlap: exclusive ones of different handles,
+//     unless both are shared.
+// Not thread-safe: the caller holds the lock of rank `pins`.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "fs/error.h"
+#include "fs/pin/intervals.h"
+
+namespace pinfs::pin {
+
+enum class LeaseKind : std::uint8_t {
+    layout,     ///< is told of layout changes
+    exclusive,  ///< nobody changes the layout, nobody else has such a lease
+    shared,     ///< nobody changes the layout, others who said so as well have it too
+};
+constexpr bool forbids_changes(LeaseKind kind) { return kind != LeaseKind::layout; }
+
+struct Lease : Interval {
+    std::uint64_t id = 0;
+    std::uint64_t handle = 0;  ///< the open file description it belongs to
+    LeaseKind kind = LeaseKind::layout;
+    std::uint64_t context = 0;  ///< gets its events
+    std::uint64_t user_data = 0;
+};
+
+class Leases {
+public:
+    Leases() = default;
+    Leases(const Leases&) = delete;
+    Leases& operator=(const Leases&) = delete;
+
+    /// Gives `wanted.handle` the lease, in place of what it has there; neighbours of the same kind,
+    /// context and user data become one. The lease that holds the range now, with its id. Errors:
+    /// lease_conflict; then nothing changed. A change of kind is atomic.
+    Expected<const Lease*> set(const Lease& wanted);
+    /// Ends what `handle` has of [begin, end).
+    void drop(std::uint64_t handle, std::uint64_t begin, std::uint64_t end);
+    void drop_all(std::uint64_t handle) { drop(handle, 0, UINT64_MAX); }
+
+    /// The first lease of `handle` that meets [begin, end); nullptr if there is none.
+    [[nodiscard]] const Lease* find(std::uint64_t handle, std::uint64_t begin,
+                                    std::uint64_t end) const;
+    /// Whether `handle` forbids changes in all of [begin, end).
+    [[nodiscard]] bool forbids(std::uint64_t handle, std::uint64_t begin, std::uint64_t end) const;
+    /// Some lease that forbids changes in a part of [begin, end); nullptr if none does.
+    [[nodiscard]] const Lease* forbidding(std::uint64_t begin, std::uint64_t end) const {
+        return forbidding_.first(begin, end);
+    }
+    /// Visits the leases that are to be told of a change of [begin, end), in order.
+    void for_each_told(std::uint64_t begin, std::uint64_t end,
+                       const std::function<void(const Lease&)>& visit) const;
+    /// How many leases of the kind's class, layout or not, meet [begin, end).
+    [[nodiscard]] std::uint64_t holders(LeaseKind kind, std::uint64_t begin,
+                                        std::uint64_t end) const;
+    [[nodiscard]] std::size_t size() const { return told_.size() + forbidding_.size(); }
+
+private:
+    using OfHandle = std::map<std::uint64_t, std::unique_ptr<Lease>>;  // by begin
+
+    [[nodiscard]] const Lease* conflicting(const Lease& wanted) const;
+    Lease& add(OfHandle& mine, const Lease& lease);
+    OfHandle::iterator remove(OfHandle& mine, OfHandle::iterator at);
+    void cut(OfHandle& mine, std::uint64_t begin, std::uint64_t end);
+    Intervals<Lease>& set_of(LeaseKind kind) { return forbids_changes(kind) ? forbidding_ : told_; }
+
+    std::map<std::uint64_t, OfHandle> handles_;
+    Intervals<Lease> told_;
+    Intervals<Lease> forbidding_;
+};
+
+}  // namespace pinfs::pin
