@@ -9,11 +9,13 @@
 // The offset of an appending write is the kernel's. It holds the file's lock from taking the size
 // to the reply, and it alone knows about RWF_NOAPPEND.
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
 #include <memory>
 
+#include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
 
 namespace pinfs::fuse {
@@ -218,6 +220,18 @@ void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
     reply_done(req, result, "fsync", ino);
 }
 
+/// Takes setuid away before `ino` is changed by who may not keep it. With HANDLE_KILLPRIV_V2 the
+/// kernel leaves that to us, but says so of writes and truncations only.
+Expected<void> kill_privileges(fuse_req_t req, Ino ino) {
+    Volume& volume = volume_of(req);
+    const Attributes attributes = TRY(volume.attributes(ino));
+    if ((attributes.mode & (S_ISUID | S_ISGID)) == 0 || has_capability(req, CAP_FSETID)) return {};
+    AttributeChange change;
+    change.kill_privileges = true;
+    TRY(volume.change_attributes(ino, change));
+    return {};
+}
+
 void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                   fuse_file_info*) noexcept {
     const auto result = guarded([&]() -> Expected<void> {
@@ -225,6 +239,7 @@ void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
         const auto begin = static_cast<std::uint64_t>(offset);
         const auto bytes = static_cast<std::uint64_t>(length);
         const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+        TRY(kill_privileges(req, Ino{ino}));
         switch (mode & ~FALLOC_FL_KEEP_SIZE) {
             case 0:
                 return volume.allocate(Ino{ino}, begin, bytes, keep_size);
@@ -242,7 +257,8 @@ void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
                         fuse_ino_t to, off_t to_offset, fuse_file_info*, std::size_t length,
                         int) noexcept {
-    const auto count = guarded([&] {
+    const auto count = guarded([&]() -> Expected<std::size_t> {
+        TRY(kill_privileges(req, Ino{to}));
         return volume_of(req).copy(Ino{from}, static_cast<std::uint64_t>(from_offset), Ino{to},
                                    static_cast<std::uint64_t>(to_offset), length);
     });

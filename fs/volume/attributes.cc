@@ -56,7 +56,7 @@ Expected<Attributes> Volume::Core::attributes(Ino ino) {
 Expected<void> Volume::Core::admit(const AttributeChange& change, const media::Inode& inode) {
     const bool sets_times = (change.atime || change.mtime) && !change.touch;
     if (change.mode || change.uid || change.gid || sets_times) TRY(refuse_protected(inode));
-    if (change.touch) TRY(refuse_immutable(inode));
+    if (change.touch || change.kill_privileges) TRY(refuse_immutable(inode));
     const bool keeps_flags =
         !change.flags || (*change.flags & kUserFlags) == (inode.flags & kUserFlags);
     const bool keeps_project = !change.project || *change.project == inode.project;

@@ -280,6 +280,18 @@ TEST_CASE("a write by another user takes setuid away", "[mount][content]") {
     reset();
     CHECK(run({"sh", "-c", ": > " + mounted.path("f")}, 1000).status == 0);
     CHECK(mode() == 0777);
+    write_file(mounted.path("source"), "text");
+    for (const char* command : {"falloc 0 9000", "fpunch 0 2", "fzero 0 2", "copy_range -l 3 "}) {
+        CAPTURE(command);
+        reset();
+        const bool copies = std::string{command}.starts_with("copy");
+        const std::string words = command + (copies ? mounted.path("source") : "");
+        CHECK(run({"xfs_io", "-c", words, mounted.path("f")}, 1000).status == 0);
+        CHECK(mode() == 0777);
+        reset();
+        CHECK(run({"xfs_io", "-c", words, mounted.path("f")}).status == 0);
+        CHECK(mode() == 06777);
+    }
     reset();
     write_file(mounted.path("f"), "by root");  // who has CAP_FSETID keeps them
     CHECK(mode() == 06777);
