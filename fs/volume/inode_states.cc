@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/volume/inode_states.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cassert>
 
@@ -89,6 +91,27 @@ void InodeStates::drop_all() {
         const std::scoped_lock lock{shard.mutex};
         shard.states.clear();
     }
+}
+
+void InodeStates::give_back_memory() {
+    constexpr std::size_t kBucketsMin = 8192;  // fewer are not worth it
+    std::size_t states = 0;
+    std::size_t buckets = 0;  // as many as there ever were states
+    for (Shard& shard : shards_) {
+        const std::scoped_lock lock{shard.mutex};
+        states += shard.states.size();
+        buckets += shard.states.bucket_count();
+    }
+    // While states still go, nearly every page has one that lives.
+    const bool settled = states >= last_states_ / 8 * 7;
+    last_states_ = states;
+    if (!settled || buckets < kBucketsMin || states > buckets / 4) return;
+    for (Shard& shard : shards_) {
+        const std::scoped_lock lock{shard.mutex};
+        shard.states.rehash(0);
+    }
+    // Without being told, malloc keeps what was freed between things that live.
+    malloc_trim(0);
 }
 
 void InodeStates::mark_orphan(InodeState& state) {

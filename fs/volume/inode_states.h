@@ -91,6 +91,9 @@ public:
     void remove(InodeState& state);
     /// The kernel is gone: no lookup and no open counts any more. No operation is under way.
     void drop_all();
+    /// After many states went, and when no more go, gives their memory back to the system. To be
+    /// called every few seconds, by one thread.
+    void give_back_memory();
     [[nodiscard]] std::size_t size() const;
     [[nodiscard]] std::vector<Ino> all() const;
 
@@ -114,6 +117,7 @@ private:
     static constexpr std::size_t kShards = 64;
     std::array<Shard, kShards> shards_;
     std::atomic<std::uint64_t> unopened_orphans_{0};
+    std::size_t last_states_ = 0;  // when memory was last thought of; of that thread
     std::function<void(Ino)> abandoned_;
 };
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Work that no caller waits for: freeing unlinked inodes, finishing cuts that a crash interrupted,
-// writing times. One thread does it; the pending bits on media make mount go on with it.
+// writing times, giving memory back. One thread does it; the pending bits on media make mount go on
+// with it.
 #include <sys/stat.h>
 
 #include <chrono>
@@ -13,7 +14,7 @@ namespace pinfs {
 
 namespace {
 
-constexpr auto kLazyTimePeriod = std::chrono::seconds{5};  // SPEC 6.1
+constexpr auto kPeriod = std::chrono::seconds{5};  // of lazy times: SPEC 6.1
 /// How long a request that finds no space waits for the kernel to forget what was unlinked.
 constexpr auto kForgetDelay = std::chrono::milliseconds{20};
 /// Log bytes that freeing an inode needs beside its blocks: slot, chunk, index nodes.
@@ -109,7 +110,7 @@ Expected<void> Volume::Core::finish_pending() {
 
 void Volume::Core::background() {
     std::unique_lock lock{pending_mutex_};
-    auto next_lazy = std::chrono::steady_clock::now() + kLazyTimePeriod;
+    auto next_round = std::chrono::steady_clock::now() + kPeriod;
     while (!stopping_) {
         if (!pending_.empty()) {
             const Ino ino = pending_.front();
@@ -123,15 +124,16 @@ void Volume::Core::background() {
             pending_changed_.notify_all();
             continue;
         }
-        if (std::chrono::steady_clock::now() >= next_lazy) {
+        if (std::chrono::steady_clock::now() >= next_round) {
             const auto inodes = std::exchange(lazy_, {});
             lock.unlock();
             for (const Ino ino : inodes) (void)write_lazy_times(ino);
+            states_.give_back_memory();
             lock.lock();
-            next_lazy = std::chrono::steady_clock::now() + kLazyTimePeriod;
+            next_round = std::chrono::steady_clock::now() + kPeriod;
             continue;
         }
-        pending_changed_.wait_until(lock, next_lazy);
+        pending_changed_.wait_until(lock, next_round);
     }
 }
 

@@ -60,10 +60,10 @@ class Bench:
 
     FILE_MIB = 512
 
-    def __init__(self, scratch, quick):
+    def __init__(self, scratch, quick, rounds):
         self.scratch = scratch
         self.quick = quick
-        self.rounds = 1 if quick else 5
+        self.rounds = rounds
         self.file_mib = 32 if quick else self.FILE_MIB
         self.unavailable = {}  # peer -> why
 
@@ -108,11 +108,11 @@ class Bench:
             return scratch.served("bindfs", "bindfs", "-f", "--multithreaded", scratch.directory())
         if name == "fuse2fs":
             image = scratch.image("ext4", image_mib)
-            run("mkfs.ext4", "-q", "-F", image)
+            run("mkfs.ext4", "-q", "-F", "-N", 400_000, image)
             return scratch.served("fuse2fs", "fuse2fs", "-f", "-o", "rw", image)
         if name == "ext4":
             image = scratch.image("ext4", image_mib)
-            run("mkfs.ext4", "-q", "-F", image)
+            run("mkfs.ext4", "-q", "-F", "-N", 400_000, image)
             return scratch.mounted("ext4", "mount", "-o", "loop", image)
         raise ValueError(name)
 

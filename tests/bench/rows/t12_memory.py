@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """T12: the daemon's own memory follows use, and comes back."""
 
+import contextlib
 import os
-import time
+import subprocess
 
 from bench import Result
-from mounts import run
+from mounts import run, wait_until
 
 ROW = "T12"
-TITLE = "RssAnon of the daemon (its buffers for requests counted in)"
+TITLE = "RssAnon of the daemon, without its threads' buffers for requests"
 
 
 def walk(directory):
@@ -22,6 +23,16 @@ def walk(directory):
     return count
 
 
+def all_threads_work(directory):
+    """Lists and looks at the same few names many times at once, so that every thread of the daemon
+    has its buffers."""
+    words = ["ls", "-lU", "--time-style=+", directory]
+    for _ in range(5):
+        programs = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(16)]
+        for program in programs:
+            program.wait()
+
+
 def measure(bench):
     files = 10_000 if bench.quick else 1_000_000
     pinfs = bench.scratch.pinfs("8G", "--sparse")
@@ -29,11 +40,13 @@ def measure(bench):
     pinfs.stop()
     pinfs.start()
     mounted = pinfs.memory()
+    all_threads_work(pinfs.root / "directory1")
+    buffers = pinfs.memory() - mounted
     yield Result(
         f"{files:,} files, mounted", mounted / 2**20, "MiB", "MiB", mounted / 2**20, at_most=32
     )
     seen = walk(pinfs.root)
-    walked = pinfs.memory()
+    walked = pinfs.memory() - buffers
     yield Result(
         "after walking them",
         walked / 2**20,
@@ -41,14 +54,18 @@ def measure(bench):
         "bytes more per inode",
         (walked - mounted) / seen,
         at_most=400,
+        note=f"buffers {buffers / 2**20:.1f} MiB",
     )
-    with open("/proc/sys/vm/drop_caches", "w", encoding="utf-8") as switch:
-        switch.write("2\n")
-    # The kernel's forgets wait for no answer: the memory is what it is when it falls no more.
-    walked, dropped = 0, walked
-    while dropped != walked:
-        time.sleep(0.5)
-        walked, dropped = dropped, pinfs.memory()
+    # The kernel drops what was in use lately at the second time only, its forgets wait for no
+    # answer, and the daemon gives memory back every few seconds.
+    def is_small():
+        with open("/proc/sys/vm/drop_caches", "w", encoding="utf-8") as switch:
+            switch.write("2\n")
+        return pinfs.memory() - buffers <= 1.2 * mounted
+
+    with contextlib.suppress(RuntimeError):
+        wait_until(is_small, "", seconds=25, step=1)
+    dropped = pinfs.memory() - buffers
     yield Result(
         "after drop_caches",
         dropped / 2**20,
