@@ -99,18 +99,19 @@ def demonstrate(soak, mode, options):
         for _ in range(WRITERS):
             add()
         deadline = time.monotonic() + 60 + wanted / 50
-        next_kill = time.monotonic() + chance.uniform(0.02, 0.3)
-        while sum(writer.reported for writer in writers + ended) < wanted:
+        next_kill = chance.randint(1, 200)
+        while (reported := sum(writer.reported for writer in writers + ended)) < wanted:
             require(time.monotonic() < deadline, f"too slow: seed {seed}")
             for key, _ in selector.select(timeout=0.05):
                 if not key.data.take():
                     words = remove(key.data)
                     require(False, f"a writer ended by itself: {words}")
-            if time.monotonic() >= next_kill:
+            if reported >= next_kill:
+                time.sleep(chance.uniform(0, 0.003))  # wherever it may be by then
                 remove(chance.choice(writers))
                 kills += 1
                 add()
-                next_kill = time.monotonic() + chance.uniform(0.05, 0.5)
+                next_kill = reported + chance.randint(1, 400)
     finally:
         while writers:
             remove(writers[0])
