@@ -65,6 +65,37 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set,
     reply_attributes(req, *attributes);
 }
 
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+/// Asked for where a program wants the time of birth; the kernel takes nothing else that getattr
+/// does not give.
+void on_statx(fuse_req_t req, fuse_ino_t ino, int, int, fuse_file_info*) noexcept {
+    const auto attributes = guarded([&] { return volume_of(req).attributes(Ino{ino}); });
+    if (!attributes) return reply_error(req, attributes.error(), "statx", ino);
+    const struct stat st = stat_of(*attributes);
+    struct statx out {};
+    out.stx_mask = STATX_BASIC_STATS | STATX_BTIME;
+    out.stx_blksize = static_cast<std::uint32_t>(st.st_blksize);
+    out.stx_nlink = attributes->nlink;
+    out.stx_uid = attributes->uid;
+    out.stx_gid = attributes->gid;
+    out.stx_mode = static_cast<std::uint16_t>(attributes->mode);
+    out.stx_ino = st.st_ino;
+    out.stx_size = attributes->size_bytes;
+    out.stx_blocks = static_cast<std::uint64_t>(st.st_blocks);
+    const auto timestamp_of = [](const Time& time) {
+        return statx_timestamp{
+            .tv_sec = time.seconds, .tv_nsec = time.nanoseconds, .__reserved = 0};
+    };
+    out.stx_atime = timestamp_of(attributes->atime);
+    out.stx_btime = timestamp_of(attributes->btime);
+    out.stx_ctime = timestamp_of(attributes->ctime);
+    out.stx_mtime = timestamp_of(attributes->mtime);
+    out.stx_rdev_major = attributes->device_major;
+    out.stx_rdev_minor = attributes->device_minor;
+    fuse_reply_statx(req, 0, &out, attribute_timeout_of(*attributes));
+}
+#endif
+
 void on_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
     const auto statistics = guarded([&]() -> Expected<Statistics> {
         if (volume_of(req).is_shut_down()) return fail(Cause::shut_down);
@@ -90,6 +121,9 @@ void add_attribute_operations(fuse_lowlevel_ops& operations) {
     operations.getattr = on_getattr;
     operations.setattr = on_setattr;
     operations.statfs = on_statfs;
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+    operations.statx = on_statx;
+#endif
 }
 
 }  // namespace pinfs::fuse

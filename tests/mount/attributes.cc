@@ -12,6 +12,7 @@
 
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <ctime>
 #include <set>
 #include <thread>
 
@@ -105,6 +106,30 @@ TEST_CASE("times keep nanoseconds, before 1970 and after 2038", "[mount][attribu
     REQUIRE(utimensat(AT_FDCWD, mounted.path("f").c_str(), some, 0) == 0);
     CHECK((stat_of(mounted.path("f")).st_atim == cases[3][0]));
     CHECK(stat_of(mounted.path("f")).st_mtim.tv_sec > 1600000000);
+}
+
+TEST_CASE("the time of birth is shown and stays", "[mount][attributes]") {
+    KernelMount mounted;
+    mounted.mount();
+    const std::string f = mounted.path("f");
+    const auto birth = [&] {
+        struct statx st {};
+        REQUIRE(statx(AT_FDCWD, f.c_str(), 0, STATX_BTIME | STATX_BASIC_STATS, &st) == 0);
+        CHECK(st.stx_size == 1);
+        CHECK(st.stx_nlink == 1);
+        REQUIRE((st.stx_mask & STATX_BTIME) != 0);
+        return std::pair{st.stx_btime.tv_sec, st.stx_btime.tv_nsec};
+    };
+    const std::time_t before = std::time(nullptr);
+    write_file(f, "x");
+    const auto born = birth();
+    CHECK((born.first >= before - 1 && born.first <= std::time(nullptr)));
+    const timespec times[2] = {{5, 0}, {6, 0}};
+    REQUIRE(utimensat(AT_FDCWD, f.c_str(), times, 0) == 0);
+    REQUIRE(chmod(f.c_str(), 0600) == 0);
+    CHECK(birth() == born);
+    mounted.remount();
+    CHECK(birth() == born);
 }
 
 TEST_CASE("what changes a file or a directory moves its times, at once", "[mount][attributes]") {
