@@ -23,7 +23,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kPatience = 60s;
+constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kPatienceWithUnseen{5};
 
 bool is_same_file(const std::string& left, const std::string& right) {
     struct stat one {};
@@ -58,10 +59,13 @@ bool is_daemon(const pmem::LockHolder& holder) {
     return std::ranges::find(kNames, holder.command) != kNames.end();
 }
 
-/// Whether who has the lock will soon be gone. Who cannot be seen may be a daemon.
-bool is_worth_waiting(const std::string& region) {
+/// How long to wait for who has the lock: a daemon that is not mounted any more will soon be gone.
+/// Who cannot be seen may be one, or a daemon of another container.
+std::chrono::seconds patience_with(const std::string& region) {
     const auto holders = pmem::Region::find_lock_holders(region);
-    return !find_mount(region, holders) && std::ranges::all_of(holders, is_daemon);
+    if (find_mount(region, holders)) return std::chrono::seconds{0};
+    if (holders.empty()) return kPatienceWithUnseen;
+    return std::ranges::all_of(holders, is_daemon) ? kPatience : std::chrono::seconds{0};
 }
 
 /// When a process began, in seconds since 1970; 0 if it cannot be known.
@@ -87,12 +91,12 @@ std::int64_t start_of(int pid) {
 
 Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
                                                        const pmem::OpenOptions& options) {
-    const auto end = std::chrono::steady_clock::now() + kPatience;
+    const auto begin = std::chrono::steady_clock::now();
     auto pause = 1ms;
     while (true) {
         auto region = pmem::Region::open(path, options);
-        if (region || region.error().cause != Cause::region_in_use || !is_worth_waiting(path) ||
-            std::chrono::steady_clock::now() >= end)
+        if (region || region.error().cause != Cause::region_in_use ||
+            std::chrono::steady_clock::now() - begin >= patience_with(path))
             return region;
         std::this_thread::sleep_for(pause);
         pause = std::min(2 * pause, std::chrono::milliseconds{50});

@@ -16,7 +16,7 @@
 namespace pinfs::cmd {
 
 /// As Region::open. Errors: region_in_use if the region is mounted, or a command other than a
-/// daemon uses it, or a daemon takes more than a minute to end.
+/// daemon uses it, or a daemon takes more than a minute to end (who cannot be seen: 5 seconds).
 Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
                                                        const pmem::OpenOptions& options);
 
