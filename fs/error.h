@@ -45,6 +45,14 @@ namespace pinfs {
     X(not_supported,           EOPNOTSUPP,   "not supported") \
     X(not_an_ioctl,            ENOTTY,       "not an ioctl of this file system") \
     X(lease_conflict,          EAGAIN,       "another open file has an exclusive lease on a part of this range") \
+    X(no_lease,                EPERM,        "a direct map needs a lease on all of its range, through the same open file") \
+    X(no_exclusive_lease,      EPERM,        "a pin needs an exclusive lease on all of its range, through the same open file") \
+    X(range_pinned,            EBUSY,        "a part of this range is pinned") \
+    X(range_leased,            EBUSY,        "a part of this range is leased exclusively") \
+    X(limit_user_records,      ENOMEM,       "too many leases, maps, pins and holds of one user: mount option user_records=") \
+    X(limit_user_bytes,        ENOMEM,       "too many bytes mapped, pinned or held for one user: mount option user_bytes=") \
+    X(limit_region_records,    ENOMEM,       "too many leases, maps, pins and holds: mount option region_records=") \
+    X(limit_region_bytes,      ENOMEM,       "too many bytes mapped, pinned or held: mount option region_bytes=") \
     X(name_is_busy,            EBUSY,        "in use") \
     X(read_only,               EROFS,        "the file system is mounted read-only") \
     X(needs_replay,            EROFS,        "was not unmounted cleanly and cannot be replayed: it is read-only") \

@@ -47,6 +47,8 @@ public:
     /// context and user data become one. The lease that holds the range now, with its id. Errors:
     /// lease_conflict; then nothing changed. A change of kind is atomic.
     Expected<const Lease*> set(const Lease& wanted);
+    /// A lease of another handle that `wanted` cannot stand beside; nullptr if there is none.
+    [[nodiscard]] const Lease* conflicting(const Lease& wanted) const;
     /// Ends what `handle` has of [begin, end).
     void drop(std::uint64_t handle, std::uint64_t begin, std::uint64_t end);
     void drop_all(std::uint64_t handle) { drop(handle, 0, UINT64_MAX); }
@@ -71,7 +73,6 @@ public:
 private:
     using OfHandle = std::map<std::uint64_t, std::unique_ptr<Lease>>;  // by begin
 
-    [[nodiscard]] const Lease* conflicting(const Lease& wanted) const;
     Lease& add(OfHandle& mine, const Lease& lease);
     OfHandle::iterator remove(OfHandle& mine, OfHandle::iterator at);
     void cut(OfHandle& mine, std::uint64_t begin, std::uint64_t end);
