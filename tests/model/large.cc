@@ -83,6 +83,24 @@ TEST_CASE("model: a directory of a hundred thousand entries is made, listed and 
     CHECK(fs->statistics().blocks_free == free_at_first);
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // a minute and more
+TEST_CASE("model: a file has a million names and no more", "[inode][model]") {
+    constexpr std::size_t kNames = 1u << 20;
+    Mounted fs{{.bytes = 256_MiB, .poison = false}};
+    const Ino file = fs.make_file("/entry-0", 100, 1);
+    for (std::size_t i = 1; i < kNames; ++i) must(fs->link(file, kRootIno, name_of(i)));
+    fs->forget(file, kNames - 1);
+    const auto refused = fs->link(file, kRootIno, "one too many");
+    REQUIRE(!refused);
+    CHECK(refused.error().number() == EMLINK);
+    CHECK(must(fs->attributes(file)).nlink == kNames);
+    must(fs->unlink(kRootIno, name_of(7)));
+    must(fs->link(file, kRootIno, "one less, one more"));
+    fs->forget(file, 1);
+    fs.check_clean();
+}
+#endif
+
 TEST_CASE("model: ten thousand files come and go, and with them their inodes", "[inode][model]") {
     const std::size_t files = 10'000 / kScale;
     Mounted fs{{.bytes = 64_MiB, .poison = false}};
