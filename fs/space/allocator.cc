@@ -227,7 +227,9 @@ Expected<void> Allocator::take_blocks(const Request& request, std::vector<BlockR
 }
 
 Expected<void> Allocator::reserve(const Request& request, std::vector<BlockRun>& runs) {
-    const std::uint64_t kept = request.reserve == Reserve::keep ? reserve_blocks_ : 0;
+    const std::uint64_t kept = request.reserve == Reserve::keep   ? reserve_blocks_
+                               : request.reserve == Reserve::half ? reserve_blocks_ / 2
+                                                                  : 0;
     std::uint64_t free = free_blocks();
     do {
         if (free < request.blocks || free - request.blocks < kept) return fail(Cause::no_space);

@@ -29,6 +29,7 @@ namespace pinfs::space {
 /// What an operation may use of a nearly full region (SPEC 6.8).
 enum class Reserve : std::uint8_t {
     keep,  ///< leave the reserve: whatever asks for new space
+    half,  ///< take half of it: nodes for writes into blocks that were allocated before
     use,   ///< operations that free, undo or recover
 };
 

@@ -270,7 +270,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
 
     // Who allocated before never lacks space: then the tree's nodes may come from the reserve.
     const bool has_hole = std::ranges::any_of(plan.pieces, &Mapping::is_hole);
-    Change one = change(has_hole ? space::Reserve::keep : space::Reserve::use);
+    Change one = change(has_hole ? space::Reserve::keep : space::Reserve::half);
     TRY(place_data(one, plan));
     // Once bytes that were there are overwritten, nothing may be refused any more.
     const auto written = std::ranges::count_if(plan.pieces, &Mapping::is_written);
