@@ -147,8 +147,13 @@ Expected<bool> Volume::Core::fill_step(Change& change, media::Inode& inode, std:
     return change.has_room(kSpareLogBytes);
 }
 
-/// On error some holes have blocks that read as zeros; nothing else can be seen.
+/// On error nothing can be seen but, of a range to be zeroed, zeros; some holes may have blocks.
 Expected<void> Volume::Core::fill_range(InodeState& state, const HeldRange& range, bool zeroed) {
+    TRY(check_room(state, range));
+    if (range.extends())  // what lies behind the old end becomes readable
+        TRY(zero_in_block(state, range.size,
+                          std::min(round_up(range.size, kBlockBytes), range.end)));
+    if (zeroed) TRY(zero_edges(state, range));
     const std::uint64_t end_block = range.end_block();
     std::uint64_t step = kStepBlocks;
     for (std::uint64_t at = range.first_block(); at < end_block;) {
@@ -179,15 +184,9 @@ Expected<void> Volume::Core::allocate(Ino ino, std::uint64_t offset_bytes,
     TRY(admit_change());
     const Use state = use(ino);
     return with_space([&] {
-        return with_range(
-            *state, {offset_bytes, offset_bytes + length_bytes, keep_size}, refuse_immutable,
-            [&](const HeldRange& range) -> Expected<void> {
-                TRY(check_room(*state, range));
-                if (range.extends())  // what lies behind the old end becomes readable
-                    TRY(zero_in_block(*state, range.size,
-                                      std::min(round_up(range.size, kBlockBytes), range.end)));
-                return fill_range(*state, range, false);
-            });
+        return with_range(*state, {offset_bytes, offset_bytes + length_bytes, keep_size},
+                          refuse_immutable,
+                          [&](const HeldRange& range) { return fill_range(*state, range, false); });
     });
 }
 
@@ -196,16 +195,9 @@ Expected<void> Volume::Core::zero_range(Ino ino, std::uint64_t offset_bytes,
     TRY(admit_change());
     const Use state = use(ino);
     return with_space([&] {
-        return with_range(
-            *state, {offset_bytes, offset_bytes + length_bytes, keep_size}, refuse_protected,
-            [&](const HeldRange& range) -> Expected<void> {
-                TRY(check_room(*state, range));
-                if (range.extends())
-                    TRY(zero_in_block(*state, range.size,
-                                      std::min(round_up(range.size, kBlockBytes), range.end)));
-                TRY(zero_edges(*state, range));
-                return fill_range(*state, range, true);
-            });
+        return with_range(*state, {offset_bytes, offset_bytes + length_bytes, keep_size},
+                          refuse_protected,
+                          [&](const HeldRange& range) { return fill_range(*state, range, true); });
     });
 }
 
