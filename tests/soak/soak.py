@@ -8,6 +8,7 @@ anything else, has not; Unavailable says that this machine cannot.
 
 import os
 import pwd
+import re
 import subprocess
 import time
 
@@ -73,7 +74,9 @@ def run_long(words, seconds, **options):
     except subprocess.TimeoutExpired:
         raise Failure(f"{words[0]} was not done after {seconds:.0f} s") from None
     if done.returncode != 0:
-        end = "\n".join(line[:300] for line in done.stdout.splitlines()[-25:])
+        lines = [line[:300] for line in done.stdout.splitlines()]
+        complaints = [line for line in lines[:-15] if re.search(r"\b(fail|error)", line)]
+        end = "\n".join(complaints[:20] + lines[-15:])
         raise Failure(f"{' '.join(words)}: status {done.returncode}\n{end}")
     return done.stdout
 

@@ -75,8 +75,13 @@ class Mount:
         self.root = root
 
     def stop(self):
-        if is_mounted(self.root) and not unmount(self.root):
-            raise RuntimeError(f"{self.root} cannot be unmounted")
+        # Programs that just ended may hold it for a moment.
+        wait_until(
+            lambda: not is_mounted(self.root) or unmount(self.root),
+            f"unmounting {self.root}",
+            seconds=20,
+            step=0.1,
+        )
 
     def abandon(self):
         """Takes it away whatever its state; never fails."""
