@@ -48,7 +48,8 @@ Expected<AccessList> AccessList::parse(std::span<const std::byte> bytes) {
     if (head.version != media::kAccessListVersion) return fail(Cause::invalid_argument);
     AccessList list;
     list.entries_.resize((bytes.size() - sizeof head) / sizeof(AccessEntry));
-    std::memcpy(list.entries_.data(), bytes.data() + sizeof head, bytes.size() - sizeof head);
+    if (!list.entries_.empty())
+        std::memcpy(list.entries_.data(), bytes.data() + sizeof head, bytes.size() - sizeof head);
     if (!is_valid(list.entries_)) return fail(Cause::invalid_argument);
     return list;
 }

@@ -29,9 +29,9 @@ public:
     Operation next();
     /// What next() gave was done: opens and releases count. An unmount closes all.
     void was_done(const Operation& operation) {
-        const std::uint32_t bit = 1u << operation.number;
-        if (operation.what == Do::open || operation.what == Do::make_unnamed) open_ |= bit;
-        if (operation.what == Do::release) open_ &= ~bit;
+        if (operation.what == Do::open || operation.what == Do::make_unnamed)
+            open_ |= 1u << operation.number;
+        if (operation.what == Do::release) open_ &= ~(1u << operation.number);
     }
     void close_all() { open_ = 0; }
     [[nodiscard]] bool is_open(std::uint32_t handle) const { return (open_ >> handle & 1) != 0; }
