@@ -15,8 +15,8 @@ constexpr std::string_view kOptions = "user.pinfs.options";
 constexpr std::string_view kExtents = "user.pinfs.extents";
 
 constexpr std::size_t kValueBytesMax = 65536;  // XATTR_SIZE_MAX
-/// Of a file, looked at in one step: bounds the memory that a file of many extents takes.
-constexpr std::uint64_t kStepBytes = std::uint64_t{1} << 30;
+/// Asked for in one step: bounds the memory that a file of many extents takes.
+constexpr std::size_t kStepExtents = 1000;
 
 std::string line_of(const ExtentInfo& extent) {
     return std::to_string(extent.file_block) + ' ' + std::to_string(extent.start_block) + ' ' +
@@ -32,9 +32,12 @@ bool touches(const ExtentInfo& extent, const ExtentInfo& next) {
 /// The extents from `first_block` on. False if not all of them fit.
 Expected<bool> list_extents(Volume& volume, Ino ino, std::uint64_t first_block, std::string& text) {
     std::optional<ExtentInfo> last;  // not in the text yet: the next step may make it longer
-    for (std::uint64_t offset = first_block * kBlockBytes; offset < kFileBytesMax;
-         offset += kStepBytes) {
-        for (const ExtentInfo& extent : TRY(volume.extents(ino, offset, kStepBytes))) {
+    for (std::uint64_t at = first_block; at < kFileBytesMax / kBlockBytes;) {
+        const auto extents =
+            TRY(volume.extents(ino, at * kBlockBytes, kFileBytesMax, kStepExtents));
+        if (extents.empty()) break;
+        at = extents.back().file_block + extents.back().blocks;
+        for (const ExtentInfo& extent : extents) {
             if (last && touches(*last, extent)) {
                 last->blocks += extent.blocks;
                 continue;

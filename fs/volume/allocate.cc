@@ -166,13 +166,13 @@ Expected<void> Volume::Core::fill_range(InodeState& state, const HeldRange& rang
             continue;
         }
         at = stop;
+        if (at == end_block && range.extends()) inode->size = range.end;
         if (at > blocks_of(inode->size)) {
             if (range.keep_size)
                 inode->flags |= media::kInodeKeepBeyondEnd;
             else
                 state.preallocated.store(true);  // until the size covers them
         }
-        if (at == end_block && range.extends()) inode->size = range.end;
         touch(*inode, now());
         TRY(one.commit());
     }

@@ -328,22 +328,28 @@ Expected<void> Volume::Core::sync(Ino ino) {
 }
 
 Expected<std::vector<ExtentInfo>> Volume::Core::extents(Ino ino, std::uint64_t offset_bytes,
-                                                        std::uint64_t length_bytes) {
+                                                        std::uint64_t length_bytes,
+                                                        std::size_t at_most) {
     TRY(admit_read());
     const Use state = use(ino);
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
     if (!S_ISREG(inode.mode)) return fail(Cause::invalid_argument);
     const std::uint64_t begin = std::min(offset_bytes, kFileBytesMax);
-    const std::uint64_t end = begin + std::min(length_bytes, kFileBytesMax - begin);
+    const std::uint64_t end = blocks_of(begin + std::min(length_bytes, kFileBytesMax - begin));
+    const Extents extents{units_, inode};
     std::vector<ExtentInfo> found;
-    for (const Mapping& piece :
-         TRY(Extents(units_, inode).map(begin / kBlockBytes, blocks_of(end))))
-        if (!piece.is_hole())
-            found.push_back({.file_block = piece.file_block,
-                             .start_block = piece.start_block,
-                             .blocks = piece.blocks,
-                             .unwritten = piece.unwritten});
+    for (std::uint64_t at = begin / kBlockBytes; at < end && found.size() < at_most;) {
+        const auto extent = TRY(extents.next(at));
+        if (!extent || extent->file_block >= end) break;
+        at = std::max(at, extent->file_block);
+        const std::uint64_t stop = std::min(end, extent->end());
+        found.push_back({.file_block = at,
+                         .start_block = extent->start_block + (at - extent->file_block),
+                         .blocks = stop - at,
+                         .unwritten = extent->unwritten});
+        at = stop;
+    }
     return found;
 }
 

@@ -374,8 +374,8 @@ Expected<std::uint64_t> Volume::seek(Ino ino, std::uint64_t offset_bytes, SeekTo
 }
 Expected<void> Volume::sync(Ino ino) { return core_->sync(ino); }
 Expected<std::vector<ExtentInfo>> Volume::extents(Ino ino, std::uint64_t offset_bytes,
-                                                  std::uint64_t length_bytes) {
-    return core_->extents(ino, offset_bytes, length_bytes);
+                                                  std::uint64_t length_bytes, std::size_t at_most) {
+    return core_->extents(ino, offset_bytes, length_bytes, at_most);
 }
 Expected<void> Volume::finish_pending() { return core_->finish_pending(); }
 

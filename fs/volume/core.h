@@ -134,7 +134,7 @@ public:
                                 bool kill_privileges);
     Expected<void> sync(Ino ino);
     Expected<std::vector<ExtentInfo>> extents(Ino ino, std::uint64_t offset_bytes,
-                                              std::uint64_t length_bytes);
+                                              std::uint64_t length_bytes, std::size_t at_most);
     // ---- allocate.cc, copy.cc
     Expected<void> allocate(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                             bool keep_size);

@@ -245,9 +245,10 @@ public:
     Expected<std::uint64_t> seek(Ino ino, std::uint64_t offset_bytes, SeekTo to);
     /// Makes the file's times durable (its data and other metadata are).
     Expected<void> sync(Ino ino);
-    /// Extents that meet [offset, offset + length), in order.
+    /// Extents that meet [offset, offset + length), in order: the first `at_most`.
     Expected<std::vector<ExtentInfo>> extents(Ino ino, std::uint64_t offset_bytes,
-                                              std::uint64_t length_bytes);
+                                              std::uint64_t length_bytes,
+                                              std::size_t at_most = SIZE_MAX);
 
     /// Finishes orphans, cuts and times now; tests without background threads call it.
     Expected<void> finish_pending();

@@ -53,6 +53,11 @@ TEST_CASE("allocating lays a large range in few aligned extents", "[volume][unit
         covered += extent.blocks;
     }
     CHECK(covered == 300_MiB / kBlockBytes);
+    const auto part = must(fs->extents(ino, 4096, kFileBytesMax, 1));
+    REQUIRE(part.size() == 1);
+    CHECK(part[0].file_block == 1);
+    CHECK(part[0].start_block == extents[0].start_block + 1);
+    CHECK(part[0].blocks == extents[0].blocks - 1);
     CHECK(fs.read(ino, 200_MiB, 10'000) == Bytes(10'000));
 }
 
