@@ -49,6 +49,20 @@ namespace pinfs {
     X(no_exclusive_lease,      EPERM,        "a pin needs an exclusive lease on all of its range, through the same open file") \
     X(range_pinned,            EBUSY,        "a part of this range is pinned") \
     X(range_leased,            EBUSY,        "a part of this range is leased exclusively") \
+    X(not_leasable,            EOPNOTSUPP,   "the file is not in DAX mode, or is open since before it was: pinfs dax on, then open it anew") \
+    X(region_not_pinnable,     EOPNOTSUPP,   "the kernel lets no device pin pages of this kind of region: device DAX, tmpfs and hugetlbfs can be pinned") \
+    X(not_leaser,              EACCES,       "an exclusive lease is for the owner of the file or CAP_LEASE") \
+    X(pins_outlive_lease,      EBUSY,        "pins of another owner that outlived their lease lie in this range") \
+    X(beyond_end,              EINVAL,       "the range ends beyond the end of the file: extend it first") \
+    X(unaligned,               EINVAL,       "the offset is no multiple of the region's map unit") \
+    X(holes_in_range,          ENXIO,        "the range has holes or unwritten blocks") \
+    X(no_such_record,          ENOENT,       "no such lease, map, pin or hold of this owner") \
+    X(no_such_context,         EBADF,        "no such context: open .pinfs/context anew") \
+    X(layout_moved,            ESTALE,       "the layout of the file changed meanwhile") \
+    X(outside_namespace,       EPERM,        "the process is of another pid namespace and cannot own a pin: let a context own it") \
+    X(not_adoptable,           EPERM,        "a recovered pin is adopted by its owner or with its secret") \
+    X(region_is_held,          EBUSY,        "maps, pins or holds of this boot are on record in the region") \
+    X(other_machine,           EBUSY,        "the region was last mounted by another machine: mount option takeover, if that one is gone") \
     X(limit_user_records,      ENOMEM,       "too many leases, maps, pins and holds of one user: mount option user_records=") \
     X(limit_user_bytes,        ENOMEM,       "too many bytes mapped, pinned or held for one user: mount option user_bytes=") \
     X(limit_region_records,    ENOMEM,       "too many leases, maps, pins and holds: mount option region_records=") \
@@ -110,6 +124,7 @@ struct Error {
     int system_errno = 0;
     std::uint64_t offset = 0;
     std::uint64_t ino = 0;
+    std::uint64_t in_the_way = 0;  ///< id of the lease, map or pin that refused
 
     [[nodiscard]] int number() const { return system_errno != 0 ? system_errno : errno_of(cause); }
     /// e.g. "a metadata checksum does not match at region offset 8192 (inode 17)".
@@ -120,10 +135,10 @@ template <class T>
 using Expected = std::expected<T, Error>;
 
 inline std::unexpected<Error> fail(Cause cause, std::uint64_t offset = 0, std::uint64_t ino = 0) {
-    return std::unexpected(Error{cause, 0, offset, ino});
+    return std::unexpected(Error{cause, 0, offset, ino, 0});
 }
 inline std::unexpected<Error> fail_errno(int number) {
-    return std::unexpected(Error{Cause::system, number, 0, 0});
+    return std::unexpected(Error{Cause::system, number, 0, 0, 0});
 }
 
 /// The value of an Expected, or return of its error from the calling function.

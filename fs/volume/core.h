@@ -163,6 +163,8 @@ public:
     InodeStates& states() { return states_; }
     [[nodiscard]] const MountReport& report() const { return report_; }
     [[nodiscard]] std::string_view label() const;
+    [[nodiscard]] const pmem::Region& region() const { return region_; }
+    [[nodiscard]] std::array<std::uint8_t, 16> uuid() const { return std::to_array(super_.uuid); }
 
 private:
     friend class Volume;

@@ -25,8 +25,11 @@
 #include <vector>
 
 #include "fs/error.h"
+#include "fs/pin/events.h"
+#include "fs/pin/limits.h"
 #include "fs/pmem/region.h"
 #include "fs/units.h"
+#include "fs/volume/pinning.h"
 
 namespace pinfs {
 
@@ -101,6 +104,11 @@ struct MountOptions {
     bool directory_atime = true;  ///< also that of directories
     std::string machine_id;       ///< 32 hex digits; empty: read /etc/machine-id
     bool background = true;       ///< own threads for orphans and times; tests run them by hand
+    pin::Limits limits;           ///< of leases, maps, pins and holds
+    /// A hold whose release cannot be proven ends after this time all the same; 0: never.
+    std::uint64_t release_grace_seconds = 0;
+    std::uint64_t unpin_delay_ms = 0;  ///< injected before a pin or a short reference ends (3.12)
+    bool takeover = false;             ///< though another machine mounted the region last (3.10)
 };
 
 struct Statistics {
@@ -243,14 +251,91 @@ public:
     /// Where data or a hole begins, at `offset_bytes` or behind; unwritten blocks are holes, and so
     /// is the end of the file. Errors: no_data at or beyond the end.
     Expected<std::uint64_t> seek(Ino ino, std::uint64_t offset_bytes, SeekTo to);
-    /// Makes the file's times durable (its data and other metadata are).
+    /// Makes the file durable: its times, and what writable maps and pins may have left dirty
+    /// (SPEC 6.3).
     Expected<void> sync(Ino ino);
     /// Extents that meet [offset, offset + length), in order: the first `at_most`.
     Expected<std::vector<ExtentInfo>> extents(Ino ino, std::uint64_t offset_bytes,
                                               std::uint64_t length_bytes,
                                               std::size_t at_most = SIZE_MAX);
 
-    /// Finishes orphans, cuts and times now; tests without background threads call it.
+    // Contexts (SPEC 2.1): who gets events, and owns maps and pins
+    /// A new context of a process. Errors: shut_down, read_only.
+    Expected<std::uint64_t> open_context(const pin::Owner& owner);
+    /// Its last reference is gone: its maps without a living guard, and its pins, end by proof.
+    void close_context(std::uint64_t context);
+    /// A guard of `context`: maps that name it live until it is closed, whatever becomes of the
+    /// context. Errors: no_such_context.
+    Expected<std::uint64_t> open_guard(std::uint64_t context);
+    void close_guard(std::uint64_t guard);
+    /// `wake` is called, without locks, when a context that had no event gets one.
+    void set_event_sink(std::function<void(std::uint64_t context)> wake);
+    /// The next event, nullopt if none waits. Errors: no_such_context.
+    Expected<std::optional<pin::Event>> next_event(std::uint64_t context);
+    [[nodiscard]] bool has_event(std::uint64_t context);
+
+    // Leases (SPEC 2). Errors of all: not_leasable, invalid_argument.
+    /// Errors: not_leaser, lease_conflict, pins_outlive_lease, limit_*.
+    Expected<LeaseAnswer> set_lease(OpenFile file, const LeaseRequest& request);
+    /// The first lease of the open file that meets the range. Errors: no_such_record.
+    Expected<LeaseAnswer> lease(OpenFile file, std::uint64_t offset_bytes,
+                                std::uint64_t length_bytes);
+    Expected<void> drop_lease(OpenFile file, std::uint64_t offset_bytes,
+                              std::uint64_t length_bytes);
+    /// Drops all leases of an open file description that is released.
+    void drop_leases(OpenFile file);
+
+    // Maps (SPEC 5.1)
+    /// Errors: no_lease, unaligned, beyond_end, holes_in_range, no_space, limit_*.
+    Expected<MapAnswer> map(OpenFile file, const MapRequest& request);
+    /// Errors: no_such_record.
+    Expected<void> unmap(std::uint64_t context, std::uint64_t id);
+    /// Where a part of a map lies now; its blocks are the map's from then on. Nothing is
+    /// allocated; the range ends at the end of the file. Errors: no_such_record, limit_*.
+    Expected<LayoutAnswer> reload_map(std::uint64_t context, std::uint64_t id,
+                                      std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    /// fsync has nothing to flush in this part of a map: its owner does that from now on.
+    Expected<void> declare_clean(std::uint64_t context, std::uint64_t id,
+                                 std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    /// Where a file lies, holes left out.
+    Expected<LayoutAnswer> layout(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes);
+
+    // Pins (SPEC 3)
+    /// Errors: no_exclusive_lease, beyond_end, region_not_pinnable, no_space, limit_*,
+    /// outside_namespace.
+    Expected<PinAnswer> pin(OpenFile file, const PinRequest& request);
+    /// By the context that owns it, or `who` as the process that owns it. Errors: no_such_record.
+    Expected<void> unpin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
+    Expected<std::vector<Extent>> pin_extents(const pin::Owner& who, std::uint64_t id,
+                                              std::uint64_t generation);
+    /// A recovered pin becomes that of the context of `who`: its owner, or who has the secret.
+    /// Errors: no_such_record, not_adoptable.
+    Expected<PinAnswer> adopt_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation,
+                                  const std::array<std::uint8_t, 16>& secret);
+    /// A pin of context `from` becomes that of `to`. Errors: no_such_record, no_such_context.
+    Expected<PinAnswer> transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,
+                                     std::uint64_t generation);
+
+    // For administrators (SPEC 3.11, 4)
+    /// Ends a lease, map or pin after `grace_ms`; its context is told at once. The caller was
+    /// checked. Errors: no_such_record.
+    Expected<void> revoke(std::uint64_t id, std::uint64_t grace_ms);
+    /// Ends a hold without proof.
+    Expected<void> release_hold(std::uint64_t id);
+    /// Everything that is on record, by file and offset; one consistent moment.
+    Expected<std::vector<PinnedItem>> pinned(const PinnedFilter& filter = {});
+    [[nodiscard]] PinnedTotals pinned_totals();
+    /// Bytes of maps, pins and holds charged to `uid`, and the limit.
+    [[nodiscard]] std::pair<std::uint64_t, std::uint64_t> charged_bytes(std::uint32_t uid);
+    /// What stands in the way, in words: "pin 17 of process 4711 (server)"; empty if it is gone.
+    [[nodiscard]] std::string describe(std::uint64_t id);
+
+    /// What the region can do, and its identity.
+    [[nodiscard]] const pmem::Region& region() const;
+    [[nodiscard]] std::array<std::uint8_t, 16> uuid() const;
+
+    /// Finishes orphans, cuts and times, and releases what is proven to be free, now; tests without
+    /// background threads call it.
     Expected<void> finish_pending();
 
 private:
