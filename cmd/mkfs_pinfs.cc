@@ -11,13 +11,13 @@
 
 #include <CLI/CLI.hpp>
 #include <cstring>
-#include <ctime>
 #include <exception>
 #include <iostream>
 #include <string>
 
 #include "cmd/arguments.h"
 #include "cmd/contents.h"
+#include "cmd/new_file_system.h"
 #include "cmd/region_use.h"
 #include "fs/format/superblock.h"
 #include "fs/volume/describe.h"
@@ -73,26 +73,20 @@ std::string understand(const Words& words, Request& request) {
     if (words.label.size() > sizeof(media::Superblock::label))
         return "the label has " + std::to_string(words.label.size()) + " bytes; 64 is the most";
     if (words.label.find('\0') != std::string::npos) return "a label has no zero byte";
+    request.options = new_file_system();
     request.options.label = words.label;
-    if (words.uuid.empty()) {
-        request.options.uuid = random_uuid();
-    } else if (const auto uuid = parse_uuid(words.uuid)) {
+    request.options.dax = !words.no_dax;
+    if (!words.uuid.empty()) {
+        const auto uuid = parse_uuid(words.uuid);
+        if (!uuid)
+            return "'" + words.uuid +
+                   "' is no uuid: write it as 01234567-89ab-cdef-0123-456789abcdef";
         request.options.uuid = *uuid;
-    } else {
-        return "'" + words.uuid + "' is no uuid: write it as 01234567-89ab-cdef-0123-456789abcdef";
     }
     if (!words.group.empty()) {
         request.group = parse_group(words.group);
         if (!request.group) return "there is no group '" + words.group + "'";
     }
-    const auto random = random_uuid();
-    std::memcpy(&request.options.name_hash_seed, random.data(), sizeof(std::uint64_t));
-    request.options.dax = !words.no_dax;
-    request.options.root_uid = geteuid();
-    request.options.root_gid = getegid();
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    request.options.now = {now.tv_sec, static_cast<std::uint32_t>(now.tv_nsec)};
     return {};
 }
 

@@ -2,10 +2,14 @@
 //
 // pinfs: mounts, unmounts and describes regions and what is in them.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <functional>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "cmd/background.h"
 #include "cmd/dax.h"
@@ -14,6 +18,8 @@
 #include "cmd/extents.h"
 #include "cmd/info.h"
 #include "cmd/mount.h"
+#include "cmd/run_command.h"
+#include "cmd/sandbox.h"
 #include "cmd/tune.h"
 #include "cmd/umount.h"
 #include "fs/fuse/session.h"
@@ -26,6 +32,10 @@ std::string version_text() {
     return std::string{"pinfs "} + PINFS_VERSION + " (libfuse " + pinfs::fuse::library_version() +
            (pinfs::fuse::built_with_io_uring() ? ", io_uring" : "") + ")";
 }
+
+constexpr const char* kRunnerFooter =
+    "The command stands behind --. Exit status: the command's; 125 pinfs failed, 126 it cannot be\n"
+    "run, 127 it is not there; 128 + N after signal N.";
 
 /// What the command line asks for; set by the subcommand that was given.
 using Action = std::function<int()>;
@@ -166,7 +176,42 @@ void add_tune(CLI::App& app, Action& action) {
     });
 }
 
-int run(int count, char** words) {
+/// What stands behind `--`: a program to run, and its words, none of them ours.
+using Words = std::vector<std::string>;
+
+void add_sandbox(CLI::App& app, Action& action, const Words& program) {
+    auto* const words =
+        app.add_subcommand("sandbox", "Run a command with a pinfs of its own, gone afterwards");
+    auto command = std::make_shared<SandboxCommand>();
+    command->program = "pinfs sandbox";
+    command->words = program;
+    words->add_option("--size", command->size, "Of the region; default 256M")->type_name("SIZE");
+    words->add_option("-o", command->options, "Options of the mount: see mount.pinfs(8)")
+        ->type_name("OPTIONS")
+        ->allow_extra_args(false);
+    words->footer(kRunnerFooter);
+    words->callback([&action, command] {
+        action = [command] {
+            return sandbox(*command);
+        };
+    });
+}
+
+/// Whether the subcommand runs a program, and so has that program's exit status.
+bool is_runner(const Words& words) {
+    constexpr std::array<std::string_view, 1> kRunners{"sandbox"};
+    return !words.empty() && std::ranges::find(kRunners, words.front()) != kRunners.end();
+}
+
+int run(int count, char** arguments) {
+    Words words{arguments + 1, arguments + count};
+    Words program;
+    const bool runner = is_runner(words);
+    if (runner) {
+        const auto mark = std::ranges::find(words, "--");
+        if (mark != words.end()) program.assign(mark + 1, words.end());
+        words.erase(mark, words.end());
+    }
     CLI::App app{"A file system on a region of byte-addressable memory"};
     app.name("pinfs");
     app.set_version_flag("-V,--version", version_text());
@@ -184,11 +229,18 @@ int run(int count, char** words) {
     add_dax(app, action);
     add_extents(app, action);
     add_tune(app, action);
+    add_sandbox(app, action, program);
+    const int usage = runner ? kRunnerFailed : kUsage;
+    const auto is_help = [](const std::string& word) { return word == "-h" || word == "--help"; };
+    if (runner && program.empty() && std::ranges::none_of(words, is_help))
+        return complain("pinfs " + words.front(), usage,
+                        "there is no command to run: write it behind --");
     try {
-        app.parse(count, words);
+        std::ranges::reverse(words);  // as CLI11 wants them
+        app.parse(std::move(words));
     } catch (const CLI::ParseError& stop) {
         if (stop.get_exit_code() == 0) return app.exit(stop);  // --help, --version
-        return complain("pinfs", kUsage, std::string{stop.what()} + " (see pinfs --help)");
+        return complain("pinfs", usage, std::string{stop.what()} + " (see pinfs --help)");
     }
     const int status = action();
     std::cout.flush();
