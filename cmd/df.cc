@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/df.h"
 
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "cmd/arguments.h"
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
+#include "cmd/mounts.h"
 #include "cmd/table.h"
-#include "fs/fuse/mount_table.h"
-#include "fs/fuse/mountpoint.h"
 
 namespace pinfs::cmd {
 namespace {
@@ -37,21 +33,6 @@ struct Usage {
         return usable == 0 ? 0 : (used() * 100 + usable - 1) / usable;
     }
 };
-
-std::optional<fuse::MountEntry> mount_for(const std::string& target,
-                                          const std::vector<fuse::MountEntry>& mounts) {
-    struct stat st {};
-    const bool known = stat(target.c_str(), &st) == 0;
-    for (const fuse::MountEntry& entry : mounts) {
-        struct stat region {};
-        if (entry.mountpoint == target || entry.source == target ||
-            (known && entry.device == st.st_dev) ||
-            (known && stat(entry.source.c_str(), &region) == 0 && region.st_dev == st.st_dev &&
-             region.st_ino == st.st_ino))
-            return entry;
-    }
-    return std::nullopt;
-}
 
 nlohmann::ordered_json json_of(const std::vector<Usage>& usages) {
     auto json = nlohmann::ordered_json::array();
@@ -81,9 +62,9 @@ void print(const std::vector<Usage>& usages) {
 
 int show_usage(const std::string& program, const std::vector<std::string>& targets, bool json) {
     int status = kSuccess;
-    std::vector<fuse::MountEntry> mounts = fuse::mount_table();
-    std::erase_if(mounts, [](const auto& entry) { return entry.type != fuse::kMountType; });
-    std::vector<fuse::MountEntry> wanted = targets.empty() ? mounts : decltype(mounts){};
+    const std::vector<fuse::MountEntry> mounts = mounts_of_pinfs();
+    std::vector<fuse::MountEntry> wanted;
+    if (targets.empty()) wanted = mounts;
     for (const std::string& target : targets) {
         if (auto entry = mount_for(target, mounts))
             wanted.push_back(std::move(*entry));

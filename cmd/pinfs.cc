@@ -18,8 +18,10 @@
 #include "cmd/extents.h"
 #include "cmd/info.h"
 #include "cmd/mount.h"
+#include "cmd/pins.h"
 #include "cmd/run_command.h"
 #include "cmd/sandbox.h"
+#include "cmd/stats.h"
 #include "cmd/tune.h"
 #include "cmd/umount.h"
 #include "fs/fuse/session.h"
@@ -176,6 +178,77 @@ void add_tune(CLI::App& app, Action& action) {
     });
 }
 
+void add_pins(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand(
+        "pins", "Show leases, maps, pins, holds and orphans, and who has them; end one");
+    auto command = std::make_shared<PinsCommand>();
+    command->program = "pinfs pins";
+    auto* const path = words
+                           ->add_option("PATH", command->path,
+                                        "A mount, its region, or a file or directory in it; "
+                                        "default: all mounts")
+                           ->type_name("");
+    words->add_option("--pid", command->pid, "Of this process alone")
+        ->type_name("N")
+        ->excludes(path);
+    auto* const json = words->add_flag("--json", command->json, "As JSON, in bytes");
+    auto* const end =
+        words->add_option("--revoke", command->end, "End this lease, map or pin")->type_name("ID");
+    end->excludes(json);
+    words->add_option("--grace", command->grace_seconds, "Until it is taken away; default 10")
+        ->type_name("SECONDS")
+        ->needs(end);
+    words
+        ->add_flag("--kill", command->kill,
+                   "End its owner too, and who shares its context: SIGTERM, after the grace "
+                   "SIGKILL")
+        ->needs(end);
+    words->callback([&action, command] {
+        action = [command] {
+            return pins(*command);
+        };
+    });
+}
+
+void add_holds(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand(
+        "holds", "Show blocks that no file has, but a device or a map may still reach");
+    auto command = std::make_shared<PinsCommand>();
+    command->program = "pinfs holds";
+    command->holds = true;
+    words
+        ->add_option("PATH", command->path,
+                     "A mount, its region, or a file or directory in it; default: all mounts")
+        ->type_name("");
+    auto* const json = words->add_flag("--json", command->json, "As JSON, in bytes");
+    auto* const end =
+        words->add_option("--release", command->end, "End this one without proof")->type_name("ID");
+    end->excludes(json);
+    words->add_flag("--yes", command->yes, "Do not ask")->needs(end);
+    words->callback([&action, command] {
+        action = [command] {
+            return pins(*command);
+        };
+    });
+}
+
+void add_stats(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand("stats", "Show what a mount does, again and again");
+    auto command = std::make_shared<StatsCommand>();
+    command->program = "pinfs stats";
+    words->add_option("MOUNT", command->target, "A mount point or its region")
+        ->type_name("")
+        ->required();
+    words->add_option("--interval", command->interval_seconds, "Between two looks; default 1")
+        ->type_name("SECONDS");
+    words->add_flag("--once", command->once, "One look");
+    words->callback([&action, command] {
+        action = [command] {
+            return show_stats(*command);
+        };
+    });
+}
+
 /// What stands behind `--`: a program to run, and its words, none of them ours.
 using Words = std::vector<std::string>;
 
@@ -229,9 +302,14 @@ int run(int count, char** arguments) {
     add_dax(app, action);
     add_extents(app, action);
     add_tune(app, action);
+    add_pins(app, action);
+    add_holds(app, action);
+    add_stats(app, action);
     add_sandbox(app, action, program);
     const int usage = runner ? kRunnerFailed : kUsage;
-    const auto is_help = [](const std::string& word) { return word == "-h" || word == "--help"; };
+    const auto is_help = [](const std::string& word) {
+        return word == "-h" || word == "--help";
+    };
     if (runner && program.empty() && std::ranges::none_of(words, is_help))
         return complain("pinfs " + words.front(), usage,
                         "there is no command to run: write it behind --");

@@ -8,11 +8,11 @@
 #include <chrono>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <string_view>
 #include <thread>
 #include <vector>
 
+#include "cmd/process.h"
 #include "cmd/text.h"
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/mountpoint.h"
@@ -70,17 +70,9 @@ std::chrono::seconds patience_with(const std::string& region) {
 
 /// When a process began, in seconds since 1970; 0 if it cannot be known.
 std::int64_t start_of(int pid) {
-    std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
-    std::string line;
-    std::getline(file, line);
-    const std::size_t name_end = line.rfind(')');
-    if (name_end == std::string::npos) return 0;
-    std::istringstream fields{line.substr(name_end + 1)};
-    std::string field;
-    for (int skipped = 0; skipped < 19; ++skipped) fields >> field;
-    std::int64_t ticks = 0;
+    const auto ticks = static_cast<std::int64_t>(start_ticks_of(pid));
+    if (ticks == 0) return 0;
     std::ifstream machine{"/proc/stat"};
-    if (!(fields >> ticks)) return 0;
     for (std::string word; machine >> word;)
         if (std::int64_t boot = 0; word == "btime" && machine >> boot)
             return boot + ticks / sysconf(_SC_CLK_TCK);

@@ -16,7 +16,7 @@
 #include <cstring>
 
 #include "cmd/background.h"
-#include "cmd/pidfd.h"
+#include "cmd/process.h"
 
 namespace pinfs::cmd {
 namespace {

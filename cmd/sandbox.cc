@@ -24,7 +24,7 @@
 #include "cmd/exit_codes.h"
 #include "cmd/mount.h"
 #include "cmd/new_file_system.h"
-#include "cmd/pidfd.h"
+#include "cmd/process.h"
 #include "cmd/run_command.h"
 #include "fs/format/superblock.h"
 #include "fs/fuse/mount_table.h"

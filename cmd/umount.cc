@@ -13,6 +13,7 @@
 
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
+#include "cmd/pinned.h"
 #include "cmd/region_use.h"
 #include "cmd/remount.h"
 #include "fs/fuse/mount_table.h"
@@ -28,7 +29,23 @@ std::optional<fuse::MountEntry> entry_of(const std::string& target) {
     return fuse::mount_of_region(path);
 }
 
-std::string sentence_of(const std::string& mountpoint, int number) {
+/// Who maps or has pinned what, a few of them by name (SPEC 5.3); empty if nobody does, or the
+/// mount does not answer.
+std::string users_of(const std::string& mountpoint) {
+    constexpr std::size_t kNamed = 3;
+    const auto items = pinned_of(mountpoint);
+    if (!items) return {};
+    std::string text;
+    std::size_t count = 0;
+    for (const Pinned& item : *items) {
+        if (!is_in_use(item)) continue;
+        if (++count <= kNamed) text += (text.empty() ? "" : ", ") + sentence_of(item);
+    }
+    if (count > kNamed) text += " and " + std::to_string(count - kNamed) + " more";
+    return text;
+}
+
+std::string why_not(const std::string& mountpoint, int number) {
     switch (number) {
         case EBUSY:
             return mountpoint + " is in use: programs have files open there or work in it";
@@ -54,7 +71,8 @@ int unmount(const UnmountCommand& command) {
     const fuse::Detach how = command.lazy    ? fuse::Detach::at_once
                              : command.force ? fuse::Detach::by_force
                                              : fuse::Detach::when_idle;
-    const int number = fuse::detach(entry->mountpoint, how);
+    const std::string users = how == fuse::Detach::when_idle ? users_of(entry->mountpoint) : "";
+    const int number = users.empty() ? fuse::detach(entry->mountpoint, how) : EBUSY;
     if (number == EBUSY && command.read_only_if_busy) {
         ParsedOptions read_only;
         read_only.flags = MS_RDONLY;
@@ -63,9 +81,13 @@ int unmount(const UnmountCommand& command) {
         std::cerr << program << ": " << entry->mountpoint << " is in use, and read-only now\n";
         return kSuccess;
     }
+    if (!users.empty())
+        return complain(program, kFailure,
+                        entry->mountpoint + " is in use: " + users + " (pinfs pins " +
+                            entry->mountpoint + " lists all)");
     if (number != 0)
         return complain(program, number == EPERM ? kUsage : kFailure,
-                        sentence_of(entry->mountpoint, number));
+                        why_not(entry->mountpoint, number));
     if (!command.lazy && !wait_until_free(entry->source))
         return complain(program, kFailure,
                         command.target + " is unmounted, but " + in_use_sentence(entry->source));
