@@ -29,18 +29,19 @@
 
 enum pinfs_ioc {
     /* On .pinfs/context */
-    PINFS_IOC_HELLO = 1,   /* pinfs_ioc_hello: this open file is a context */
-    PINFS_IOC_GUARD = 2,   /* pinfs_ioc_guard: this open file guards maps of a context */
-    PINFS_IOC_REGION = 3,  /* pinfs_ioc_region */
-    PINFS_IOC_EVENT = 4,   /* pinfs_ioc_event */
-    PINFS_IOC_UNMAP = 5,   /* pinfs_ioc_map_range: all of the map */
-    PINFS_IOC_RELOAD = 6,  /* pinfs_ioc_layout: where a part of a map lies now, from then on protected */
-    PINFS_IOC_CLEAN = 7,   /* pinfs_ioc_map_range: fsync has nothing to flush there */
-    PINFS_IOC_UNPIN = 8,   /* pinfs_ioc_pin_name */
+    PINFS_IOC_HELLO = 1,  /* pinfs_ioc_hello: this open file is a context */
+    PINFS_IOC_GUARD = 2,  /* pinfs_ioc_guard: this open file guards maps of a context */
+    PINFS_IOC_REGION = 3, /* pinfs_ioc_region */
+    PINFS_IOC_EVENT = 4,  /* pinfs_ioc_event */
+    PINFS_IOC_UNMAP = 5,  /* pinfs_ioc_map_range: all of the map */
+    PINFS_IOC_RELOAD =
+        6, /* pinfs_ioc_layout: where a part of a map lies now, from then on protected */
+    PINFS_IOC_CLEAN = 7,       /* pinfs_ioc_map_range: fsync has nothing to flush there */
+    PINFS_IOC_UNPIN = 8,       /* pinfs_ioc_pin_name */
     PINFS_IOC_PIN_EXTENTS = 9, /* pinfs_ioc_layout */
-    PINFS_IOC_ADOPT = 10,  /* pinfs_ioc_adopt: a recovered pin becomes this context's */
+    PINFS_IOC_ADOPT = 10,      /* pinfs_ioc_adopt: a recovered pin becomes this context's */
     PINFS_IOC_RECEIVE = 11, /* pinfs_ioc_adopt with the token of the context that gives it away */
-    PINFS_IOC_REVOKE = 12, /* pinfs_ioc_revoke */
+    PINFS_IOC_REVOKE = 12,  /* pinfs_ioc_revoke */
     PINFS_IOC_RELEASE_HOLD = 13, /* pinfs_ioc_pin_name: generation 0 */
     /* On regular files */
     PINFS_IOC_LEASE_SET = 32,  /* pinfs_ioc_lease */
@@ -59,10 +60,10 @@ struct pinfs_ioc_failure {
 };
 
 struct pinfs_ioc_hello {
-    uint32_t major, minor;   /* in: the library's; out: the daemon's */
-    uint64_t features;       /* in: known; out: in force. None so far */
-    uint64_t context;        /* out: its id */
-    uint8_t token[16];       /* out */
+    uint32_t major, minor; /* in: the library's; out: the daemon's */
+    uint64_t features;     /* in: known; out: in force. None so far */
+    uint64_t context;      /* out: its id */
+    uint8_t token[16];     /* out */
     uint64_t reserved[4];
 };
 
@@ -77,10 +78,10 @@ struct pinfs_ioc_region {
     uint64_t length_bytes, block_bytes, map_align_bytes, huge_bytes;
     uint64_t pin_limit_bytes, pinned_bytes; /* of the caller's uid; UINT64_MAX: no limit */
     uint8_t uuid[16];
-    uint64_t device;     /* st_dev of a regular file, st_rdev of a device */
-    uint64_t inode;      /* st_ino of a regular file, else 0 */
+    uint64_t device; /* st_dev of a regular file, st_rdev of a device */
+    uint64_t inode;  /* st_ino of a regular file, else 0 */
     uint64_t reserved2[4];
-    char path[4096];     /* where clients open it; ends with a zero. Needs a buffer this long */
+    char path[4096]; /* where clients open it; ends with a zero. Needs a buffer this long */
 };
 
 struct pinfs_ioc_event {
@@ -99,14 +100,16 @@ struct pinfs_ioc_extent {
     uint64_t file_offset_bytes, region_offset_bytes, length_bytes;
 };
 
-/* LAYOUT: of the file; RELOAD: `id` is a map; PIN_EXTENTS: `id` and `generation` are a pin's, and the
- * range is the pin's own. Extents stand behind the struct, as many as the buffer has room for. */
+/* LAYOUT: of the file; RELOAD: `id` is a map; PIN_EXTENTS: `id` and `generation` are a pin's, and
+ * the range is the pin's own. Extents stand behind the struct, as many as the buffer has room for.
+ */
 struct pinfs_ioc_layout {
     uint64_t id;
-    uint64_t generation; /* of the layout. In: what the last page said, 0 at first; ESTALE if it moved */
+    uint64_t
+        generation; /* of the layout. In: what the last page said, 0 at first; ESTALE if it moved */
     uint64_t offset_bytes, length_bytes; /* in */
-    uint64_t first;      /* in: number of the first extent wanted */
-    uint64_t total;      /* out: extents of the range */
+    uint64_t first;                      /* in: number of the first extent wanted */
+    uint64_t total;                      /* out: extents of the range */
     uint64_t size_bytes; /* out: of the file. Beyond the block with its end nothing may be mapped */
     uint32_t count;      /* out: extents in this buffer */
     uint32_t reserved;
