@@ -67,6 +67,21 @@ namespace pinfs {
     X(limit_user_bytes,        ENOMEM,       "too many bytes mapped, pinned or held for one user: mount option user_bytes=") \
     X(limit_region_records,    ENOMEM,       "too many leases, maps, pins and holds: mount option region_records=") \
     X(limit_region_bytes,      ENOMEM,       "too many bytes mapped, pinned or held: mount option region_bytes=") \
+    X(limit_user_contexts,     ENOMEM,       "too many open .pinfs/context files of one user: mount option user_contexts=") \
+    X(too_many_reports,        EMFILE,       "too many open reports of one user") \
+    X(virtual_node,            EPERM,        "what pinfs itself provides cannot be made, changed or removed") \
+    X(report_is_read_only,     EACCES,       "a report cannot be written") \
+    X(version_mismatch,        EPROTO,       "the library speaks another version of the protocol than the daemon") \
+    X(buffer_too_small,        EINVAL,       "the buffer is too small for this request") \
+    X(reserved_not_zero,       EINVAL,       "a reserved field is not zero, or a flag is not known") \
+    X(not_a_context,           EINVAL,       "this open file is no context: it said no HELLO, or is a guard") \
+    X(is_a_context_already,    EINVAL,       "this open file is a context or a guard already") \
+    X(not_a_regular_file,      EINVAL,       "only regular files have leases, maps and pins") \
+    X(not_open_for_reading,    EACCES,       "the file was not opened for reading through this descriptor") \
+    X(not_open_for_writing,    EACCES,       "the file was not opened for writing through this descriptor") \
+    X(no_event,                EAGAIN,       "no event waits") \
+    X(no_such_descriptor,      EBADF,        "the descriptor that is to name the pin is not open") \
+    X(not_an_administrator,    EPERM,        "that is for root and for the owner of the mount") \
     X(name_is_busy,            EBUSY,        "in use") \
     X(read_only,               EROFS,        "the file system is mounted read-only") \
     X(needs_replay,            EROFS,        "was not unmounted cleanly and cannot be replayed: it is read-only") \

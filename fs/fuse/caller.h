@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a request does not say of its caller: capabilities and groups, from /proc.
+// What a request does not say of its caller: its process, capabilities and groups, from /proc.
 //
 // The kernel checks permissions itself, and for most operations that is all. What it leaves to us
 // is asked here. A caller whose standing cannot be seen has none: one outside of our pid namespace
@@ -8,19 +8,34 @@
 // one that /proc hides. A caller waits in the kernel until it is answered, killed or not, so its
 // number is not another's meanwhile.
 //
-// Costs some system calls: for what happens rarely.
+// Costs some system calls: for what happens rarely. All throw bad_alloc.
 #pragma once
 
 #include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "fs/pin/owner.h"
 
 struct fuse_req;
 
 namespace pinfs::fuse {
 
-/// Whether the caller has `capability` (CAP_*), in force, in our user namespace. Throws bad_alloc.
+/// Whether the caller has `capability` (CAP_*), in force, in our user namespace.
 bool has_capability(fuse_req* req, int capability);
 
-/// Whether `gid` is the caller's group or one of its supplementary ones. Throws bad_alloc.
+/// Whether `gid` is the caller's group or one of its supplementary ones.
 bool is_in_group(fuse_req* req, gid_t gid);
+
+/// Root, or the user who mounted.
+bool administers(fuse_req* req);
+
+/// Whose records the caller may see in reports (SPEC 4.5): nullopt for all, else one user's.
+std::optional<std::uint32_t> only_user_seen_by(fuse_req* req);
+
+/// The caller as owner of records of `context`; of its process' own if that is 0. The process has
+/// number 0 if it cannot be seen. Cheap for threads that asked before.
+pin::Owner owner_of(fuse_req* req, std::uint64_t context);
 
 }  // namespace pinfs::fuse

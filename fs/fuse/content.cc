@@ -10,6 +10,7 @@
 // to the reply, and it alone knows about RWF_NOAPPEND.
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -61,7 +62,7 @@ std::span<std::byte> answer_of(fuse_req_t req, std::size_t bytes) {
 // -------------------------------------------------------------------------------
 
 void describe_open_file(Edge& edge, fuse_file_info& file, bool dax) {
-    file.fh = edge.next_handle.fetch_add(1, std::memory_order_relaxed);
+    file.fh = new_handle(edge, file.flags, dax);
     set_open_flags(file, dax);
 }
 
@@ -182,6 +183,7 @@ void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     const bool wrote = (file->flags & O_ACCMODE) != O_RDONLY;
     const std::uint64_t before = wrote ? blocks() : 0;
     guarded([&]() -> Expected<void> {
+        edge.volume.drop_leases({.ino = Ino{ino}, .handle = file->fh});
         edge.volume.release(Ino{ino});
         return {};
     });
@@ -276,6 +278,12 @@ void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_fil
     fuse_reply_lseek(req, static_cast<off_t>(*place));
 }
 
+/// Bytes are always there. (Were this not answered, the kernel would ask for no file any more.)
+void on_poll(fuse_req_t req, fuse_ino_t, fuse_file_info*, fuse_pollhandle* poller) noexcept {
+    fuse_pollhandle_destroy(poller);
+    fuse_reply_poll(req, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
+}
+
 }  // namespace
 
 void add_content_operations(fuse_lowlevel_ops& operations) {
@@ -290,6 +298,7 @@ void add_content_operations(fuse_lowlevel_ops& operations) {
     operations.fallocate = on_fallocate;
     operations.copy_file_range = on_copy_file_range;
     operations.lseek = on_lseek;
+    operations.poll = on_poll;
 }
 
 }  // namespace pinfs::fuse

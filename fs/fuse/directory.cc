@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fs/fuse/edge.h"
+#include "fs/fuse/virtual_nodes.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -44,7 +45,7 @@ Listing& listing_of_this_thread() {
 }
 
 void on_opendir(fuse_req_t req, fuse_ino_t, fuse_file_info* file) noexcept {
-    file->fh = edge_of(req).next_handle.fetch_add(1, std::memory_order_relaxed);
+    file->fh = new_handle(edge_of(req), file->flags);
     fuse_reply_open(req, file);
 }
 
@@ -58,6 +59,7 @@ void on_readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
         std::string& answer = listing->answer;
         return volume_of(req).read_directory(
             Ino{ino}, static_cast<std::uint64_t>(offset), [&](const DirectoryItem& item) {
+                if (is_virtual_name(ino, item.name)) return true;
                 listing->name = item.name;
                 struct stat st {};
                 st.st_ino = item.ino.value;
@@ -81,6 +83,7 @@ Expected<void> gather(fuse_req_t req, Ino ino, std::size_t size, std::uint64_t c
                       Listing& listing) {
     std::size_t bytes = 0;
     return volume_of(req).read_directory(ino, cookie, [&](const DirectoryItem& item) {
+        if (is_virtual_name(ino.value, item.name)) return true;
         listing.name = item.name;
         bytes += fuse_add_direntry_plus(req, nullptr, 0, listing.name.c_str(), nullptr, 0);
         if (bytes > size) return false;

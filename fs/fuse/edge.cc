@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse/edge.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -13,6 +14,8 @@ namespace {
 // A bad page that a program reads in a loop must not fill the log: an error like the one before
 // it is counted, not written, until this has passed.
 constexpr std::time_t kQuietSeconds = 5;
+
+constexpr std::uint64_t kHandleDax = 4;  // beside O_ACCMODE
 
 void log_failure(const Error& error, const char* operation, fuse_ino_t ino) {
     static std::atomic<std::uint64_t> last_place{~std::uint64_t{0}};
@@ -40,6 +43,7 @@ void reply_error(fuse_req_t req, const Error& error, const char* operation,
         } catch (...) {  // the request is answered all the same
         }
     }
+    edge_of(req).counters.error(error.number());
     fuse_reply_err(req, error.number());
 }
 
@@ -95,6 +99,19 @@ void reply_entry(fuse_req_t req, const Entry& entry) noexcept {
 void reply_attributes(fuse_req_t req, const Attributes& attributes) noexcept {
     const struct stat st = stat_of(attributes);
     fuse_reply_attr(req, &st, attribute_timeout_of(attributes));
+}
+
+std::uint64_t new_handle(Edge& edge, int open_flags, bool dax) {
+    const std::uint64_t number = edge.next_handle.fetch_add(1, std::memory_order_relaxed);
+    return number << 3 | (dax ? kHandleDax : 0) |
+           (static_cast<std::uint64_t>(open_flags) & O_ACCMODE);
+}
+
+HandleKind kind_of_handle(std::uint64_t handle) {
+    const auto mode = static_cast<int>(handle & O_ACCMODE);
+    return {.reads = mode == O_RDONLY || mode == O_RDWR,
+            .writes = mode == O_WRONLY || mode == O_RDWR,
+            .dax = (handle & kHandleDax) != 0};
 }
 
 Caller caller_of(fuse_req_t req) {

@@ -22,28 +22,59 @@
 #include <cerrno>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
 #include "fs/fuse/connection.h"
+#include "fs/fuse/context_files.h"
+#include "fs/fuse/counters.h"
 #include "fs/fuse/invalidator.h"
+#include "fs/fuse/open_reports.h"
+#include "fs/fuse/processes.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::fuse {
 
+Time time_now();
+
+/// What handlers know of the mount.
+struct EdgeOptions {
+    bool kernel_mmap = true;  ///< SPEC 1.3: MAP_SHARED of DAX files through the page cache
+    std::string described;    ///< options of the mount, for user.pinfs.options
+    std::string mountpoint;
+    std::string region_path;                  ///< where clients open the region
+    std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
+    std::uint64_t user_contexts = 0;          ///< open files of .pinfs/context
+};
+
 /// User data of a libfuse session.
 struct Edge {
-    Edge(Volume& of, bool with_kernel_mmap, std::string options)
-        : volume(of), kernel_mmap(with_kernel_mmap), described(std::move(options)) {}
+    Edge(Volume& of, EdgeOptions with)
+        : volume(of), options(std::move(with)), contexts(of, options.user_contexts) {}
 
     Volume& volume;
-    const bool kernel_mmap;       ///< SPEC 1.3: MAP_SHARED of DAX files through the page cache
-    const std::string described;  ///< options of the mount, for user.pinfs.options
+    const EdgeOptions options;
+    const Time started = time_now();  ///< shown as the times of virtual nodes
     Invalidator invalidator;
-    std::atomic<std::uint64_t> next_handle{1};  ///< names an open file description
+    ContextFiles contexts;
+    OpenReports reports;
+    ProcessesOfThreads processes;
+    Counters counters;
+    std::atomic<std::uint64_t> next_handle{1};
 };
+
+/// The handle of an open file description: a number, and what an ioctl must know of it, which the
+/// kernel does not tell. Unique for the life of the mount.
+std::uint64_t new_handle(Edge& edge, int open_flags, bool dax = false);
+struct HandleKind {
+    bool reads;
+    bool writes;
+    bool dax;  ///< DAX mode is in force
+};
+HandleKind kind_of_handle(std::uint64_t handle);
 
 inline Edge& edge_of(fuse_req_t req) { return *static_cast<Edge*>(fuse_req_userdata(req)); }
 inline Volume& volume_of(fuse_req_t req) { return edge_of(req).volume; }
@@ -76,7 +107,6 @@ double attribute_timeout_of(const Attributes& attributes);
 
 /// Owner of what the request makes.
 Caller caller_of(fuse_req_t req);
-Time time_now();
 
 /// Whether a write or a truncation takes setuid and setgid away. libfuse before 3.18.3 does not
 /// hand the kernel's flag on; there every user but root is taken to lack CAP_FSETID.

@@ -22,6 +22,7 @@
 #include "fs/format/inode.h"
 #include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
+#include "fs/fuse/file_requests.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -152,9 +153,14 @@ Expected<void> shut_down(fuse_req_t req, Ino ino) {
     return {};
 }
 
-void on_ioctl(fuse_req_t req, fuse_ino_t number, unsigned command, void*, fuse_file_info*, unsigned,
-              const void* in, std::size_t in_size, std::size_t out_size) noexcept {
+void on_ioctl(fuse_req_t req, fuse_ino_t number, unsigned command, void*, fuse_file_info* file,
+              unsigned kernel_flags, const void* in, std::size_t in_size,
+              std::size_t out_size) noexcept {
     const Ino ino{number};
+    if (is_protocol_request(command))
+        return answer_file_request(req, {.ino = ino, .handle = file->fh},
+                                   (kernel_flags & FUSE_IOCTL_DIR) != 0, command,
+                                   {in, in_size, out_size});
     switch (command) {
         case FS_IOC_GETFLAGS:
             return reply_flags(req, ino, out_size);

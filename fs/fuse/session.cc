@@ -20,6 +20,7 @@
 #include "fs/fuse/connection.h"
 #include "fs/fuse/edge.h"
 #include "fs/fuse/mount_table.h"
+#include "fs/fuse/routing.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -33,18 +34,12 @@ sigset_t ending_signals() {
 
 void on_init(void* user, fuse_conn_info* connection) noexcept {
     const Edge& edge = *static_cast<Edge*>(user);
-    set_features(*connection, edge.kernel_mmap);
+    set_features(*connection, edge.options.kernel_mmap);
 }
 
 fuse_lowlevel_ops all_operations() {
-    fuse_lowlevel_ops operations{};
+    fuse_lowlevel_ops operations = routed_operations();
     operations.init = on_init;
-    add_name_operations(operations);
-    add_attribute_operations(operations);
-    add_extended_attribute_operations(operations);
-    add_content_operations(operations);
-    add_directory_operations(operations);
-    add_ioctl_operations(operations);
     return operations;
 }
 
@@ -95,7 +90,15 @@ const char* library_version() { return fuse_pkgversion(); }
 class Session::Core {
 public:
     Core(Volume& volume, const SessionOptions& options)
-        : options_(options), edge_{volume, options.kernel_mmap, options.described} {}
+        : options_(options),
+          edge_{volume,
+                {.kernel_mmap = options.kernel_mmap,
+                 .described = options.described,
+                 .mountpoint = options.mount.mountpoint,
+                 .region_path =
+                     options.region_path.empty() ? options.mount.source : options.region_path,
+                 .report_gid = options.report_gid,
+                 .user_contexts = options.user_contexts}} {}
     ~Core() {
         if (session_ != nullptr) fuse_session_destroy(session_);
         for (const int descriptor : {signals_, stop_, mounts_})
@@ -160,6 +163,7 @@ std::expected<void, std::string> Session::Core::mount() {
 
 bool Session::Core::run() {
     edge_.invalidator.start(session_);
+    edge_.contexts.start();
     std::thread watcher{[this] {
         watch();
     }};
@@ -170,6 +174,7 @@ bool Session::Core::run() {
     if (write(stop_, &one, sizeof(one)) != sizeof(one))
         spdlog::error("eventfd: {}", strerror(errno));
     watcher.join();
+    edge_.contexts.stop();
     edge_.invalidator.stop();
     // The kernel answers what still comes with ENOTCONN from here on.
     fuse_session_destroy(std::exchange(session_, nullptr));

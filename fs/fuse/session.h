@@ -14,6 +14,7 @@
 
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "fs/fuse/mountpoint.h"
@@ -27,6 +28,9 @@ struct SessionOptions {
     bool kernel_mmap = true;  ///< SPEC 1.3
     bool io_uring = false;    ///< requests come through io_uring
     std::string described;    ///< options other than those of the kernel, for user.pinfs.options
+    std::string region_path;  ///< where clients open the region; empty: as `mount.source`
+    std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
+    std::uint64_t user_contexts = pin::Limits{}.user_contexts;
 };
 
 /// Whether this build can serve over io_uring.

@@ -60,7 +60,7 @@ bool is_virtual_attribute(std::string_view name) { return name.starts_with(kPref
 
 Expected<std::string> virtual_attribute(const Edge& edge, Ino ino, std::string_view name) {
     if (name == kOptions && ino == kRootIno)
-        return (edge.volume.read_only() ? "ro," : "rw,") + edge.described;
+        return (edge.volume.read_only() ? "ro," : "rw,") + edge.options.described;
     if (!name.starts_with(kExtents)) return fail(Cause::no_attribute);
     name.remove_prefix(kExtents.size());
     std::uint64_t first_block = 0;

@@ -19,6 +19,7 @@ struct Limits {
     std::uint64_t user_bytes = UINT64_MAX;
     std::uint64_t region_records = 4u << 20;
     std::uint64_t region_bytes = UINT64_MAX;
+    std::uint64_t user_contexts = 4096;  ///< open files of .pinfs/context; the kernel edge counts
 };
 
 class Charges {

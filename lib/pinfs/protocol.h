@@ -126,6 +126,19 @@ struct pinfs_ioc_lease {
     uint64_t reserved2[4];
 };
 
+/* The values of pinfs.h, whose names these are without IOC (tests/unit/protocol.cc compares them). */
+enum {
+    PINFS_IOC_LEASE_LAYOUT = 1,
+    PINFS_IOC_LEASE_EXCLUSIVE = 2,
+    PINFS_IOC_LEASE_SHARED = 4,
+    PINFS_IOC_MAP_NOALLOC = 1,
+    PINFS_IOC_MAP_SELF_FLUSH = 2,
+    PINFS_IOC_PIN_READ = 1,
+    PINFS_IOC_OWNER_CONTEXT = 0,
+    PINFS_IOC_OWNER_PROCESS = 1,
+    PINFS_IOC_DAX_FLAG = 1,
+    PINFS_IOC_IN_DAX_MODE = 2 /* PINFS_DAX_ACTIVE */
+};
 enum { PINFS_IOC_MAP_WRITE = 1u << 16 }; /* beside PINFS_MAP_*: the map is writable */
 
 struct pinfs_ioc_map {
