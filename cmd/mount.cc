@@ -116,6 +116,9 @@ std::expected<Plan, Problem> plan_of(const MountCommand& command) {
     plan.session.allow_root = plan.options.allow_root;
     plan.session.kernel_mmap = plan.options.kernel_mmap;
     plan.session.io_uring = plan.options.io_uring;
+    plan.session.region_path = plan.options.region_path;
+    plan.session.report_gid = plan.options.report_gid;
+    plan.session.user_contexts = plan.options.limits.user_contexts;
     ParsedOptions in_force = plan.options;
     in_force.allow_other = plan.session.mount.allow_other && !plan.options.allow_root;
     plan.session.described = described(in_force);
@@ -178,6 +181,10 @@ int serve(const Plan& plan, Start& start) {
     if ((plan.options.flags & MS_NOATIME) != 0) options.atime = AtimePolicy::none;
     if ((plan.options.flags & MS_STRICTATIME) != 0) options.atime = AtimePolicy::strict;
     options.directory_atime = (plan.options.flags & MS_NODIRATIME) == 0;
+    options.limits = plan.options.limits;
+    options.release_grace_seconds = plan.options.release_grace_seconds;
+    options.unpin_delay_ms = plan.options.unpin_delay_ms;
+    options.takeover = plan.options.takeover;
     auto volume = Volume::mount(**region, options);
     if (!volume) return start.failed(kFailure, sentence_of_failure(plan.region, volume.error()));
     log_recovery(**region, (*volume)->report());

@@ -7,6 +7,8 @@
 #include <array>
 #include <vector>
 
+#include "cmd/arguments.h"
+
 namespace pinfs::cmd {
 namespace {
 
@@ -92,6 +94,75 @@ bool is_for_mount_itself(std::string_view word) {
            starts_with_any(word, kForMountItselfWithValue);
 }
 
+bool set_number(std::string_view value, std::uint64_t& number) {
+    const auto parsed = parse_size(value);
+    if (parsed) number = *parsed;
+    return parsed.has_value();
+}
+
+/// An option with a value of any kind. `set` is false if that is no value of the option.
+struct Valued {
+    std::string_view name;  ///< up to the value
+    std::string_view wants;
+    bool (*set)(std::string_view value, ParsedOptions& parsed);
+};
+constexpr std::string_view kNumber = "a number, as 4096, 16K or 1M";
+constexpr std::string_view kSize = "a size, as 4096, 512M or 2G";
+constexpr std::array kValued{
+    Valued{"user_records=", kNumber,
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.limits.user_records);
+           }},
+    Valued{"user_bytes=", kSize,
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.limits.user_bytes);
+           }},
+    Valued{"region_records=", kNumber,
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.limits.region_records);
+           }},
+    Valued{"region_bytes=", kSize,
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.limits.region_bytes);
+           }},
+    Valued{"user_contexts=", kNumber,
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.limits.user_contexts);
+           }},
+    Valued{"release_grace=", "a number of seconds",
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.release_grace_seconds);
+           }},
+    Valued{"inject=unpin_delay=", "a number of milliseconds",
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.unpin_delay_ms);
+           }},
+    Valued{"report_gid=", "a group, by name or number",
+           [](std::string_view value, ParsedOptions& parsed) {
+               parsed.report_gid = parse_group(std::string{value});
+               return parsed.report_gid.has_value();
+           }},
+    Valued{"region_path=", "an absolute path",
+           [](std::string_view value, ParsedOptions& parsed) {
+               parsed.region_path = value;
+               return value.starts_with('/');
+           }},
+};
+
+/// Null if `word` is none of them.
+const Valued* find_valued(std::string_view word) {
+    const auto* valued = std::ranges::find_if(
+        kValued, [&](const Valued& known) { return word.starts_with(known.name); });
+    return valued == kValued.end() ? nullptr : valued;
+}
+
+bool apply_valued(std::string_view word, ParsedOptions& parsed) {
+    const Valued* const valued = find_valued(word);
+    if (valued == nullptr || !valued->set(word.substr(valued->name.size()), parsed)) return false;
+    parsed.own.emplace_back(word);
+    return true;
+}
+
 bool apply_own(std::string_view word, ParsedOptions& parsed) {
     if (word == "dax") word = "dax=always";
     if (word == "dax=inode") {
@@ -108,6 +179,8 @@ bool apply_own(std::string_view word, ParsedOptions& parsed) {
         parsed.kernel_mmap = word == "kernel_mmap=on";
     } else if (word == "io_uring") {
         parsed.io_uring = true;
+    } else if (word == "takeover") {
+        parsed.takeover = true;
     } else {
         return false;
     }
@@ -177,9 +250,13 @@ std::expected<void, std::string> parse_options(std::string_view list, bool slopp
                 return std::unexpected("option '" + std::string{word} + "' " +
                                        std::string{refused.why});
         if (is_for_mount_itself(word) || apply_flag(word, parsed) || apply_own(word, parsed) ||
-            apply_place(word, parsed) || apply_for_the_kernel(word, parsed) || sloppy ||
+            apply_valued(word, parsed) || apply_place(word, parsed) ||
+            apply_for_the_kernel(word, parsed) || sloppy ||
             (remount && starts_with_any(word, kShownByTheKernel)))
             continue;
+        if (const Valued* const valued = find_valued(word))
+            return std::unexpected("option '" + std::string{word} + "' wants " +
+                                   std::string{valued->wants});
         const bool has_value = word.starts_with("dax=") || word.starts_with("kernel_mmap=") ||
                                word.starts_with("durability=");
         if (!has_value) return std::unexpected("unknown option '" + std::string{word} + "'");
@@ -198,6 +275,14 @@ std::string described(const ParsedOptions& options) {
     if (options.allow_other) text += ",allow_other";
     if (options.allow_root) text += ",allow_root";
     if (options.io_uring) text += ",io_uring";
+    if (options.takeover) text += ",takeover";
+    // As they were given, the last of each: a remount compares words.
+    for (const Valued& valued : kValued) {
+        const auto given =
+            std::find_if(options.own.rbegin(), options.own.rend(),
+                         [&](const std::string& word) { return word.starts_with(valued.name); });
+        if (given != options.own.rend()) text += "," + *given;
+    }
     return text;
 }
 

@@ -3,7 +3,9 @@
 // The words after -o: which there are and what they mean. Nothing is opened or asked here.
 #pragma once
 
+#include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +23,13 @@ struct ParsedOptions {
     bool kernel_mmap = true;
     bool io_uring = false;
     bool remount = false;
-    bool nofail = false;         ///< a region that is not there is passed over
+    bool nofail = false;  ///< a region that is not there is passed over
+    pin::Limits limits;
+    std::uint64_t release_grace_seconds = 0;
+    std::uint64_t unpin_delay_ms = 0;         ///< injected, for tests
+    bool takeover = false;                    ///< though another machine mounted the region last
+    std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
+    std::string region_path;     ///< where clients open the region; empty: where it is mounted from
     std::string source;          ///< the region, whatever word names it; empty: as the word says
     std::string kernel_options;  ///< context= and its kin, for mount(2)
     /// Words of pinfs's own that were given, "dax" written out as "dax=always".
