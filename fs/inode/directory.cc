@@ -81,7 +81,7 @@ Expected<void> Directory::for_each(std::uint64_t from,
     return tree_.for_each(from, [&](Record record) { return visit(name_of(record)); });
 }
 
-Expected<void> Directory::add(std::string_view name, Ino ino, std::uint32_t mode) {
+Expected<std::uint64_t> Directory::add(std::string_view name, Ino ino, std::uint32_t mode) {
     // The lowest collision index that no entry has: keys come in order, so the first gap.
     std::uint64_t key = hash_.first_key(name);
     const std::uint64_t last = key | kCollisionMask;
@@ -94,7 +94,7 @@ Expected<void> Directory::add(std::string_view name, Ino ino, std::uint32_t mode
     const auto record = record_of(key, name, ino, mode);
     TRY(tree_.insert(record));
     edited_->size += record.size();
-    return {};
+    return key;
 }
 
 Expected<void> Directory::remove(std::uint64_t key, std::string_view name) {

@@ -45,8 +45,8 @@ public:
     Expected<void> for_each(std::uint64_t from,
                             const std::function<bool(const Name&)>& visit) const;
 
-    /// Adds a name that is not there. Errors: name_collisions, no_space.
-    Expected<void> add(std::string_view name, Ino ino, std::uint32_t mode);
+    /// Adds a name that is not there; its key. Errors: name_collisions, no_space.
+    Expected<std::uint64_t> add(std::string_view name, Ino ino, std::uint32_t mode);
     Expected<void> remove(std::uint64_t key, std::string_view name);
     /// Lets an entry name another inode; the key stays.
     Expected<void> retarget(std::uint64_t key, std::string_view name, Ino ino, std::uint32_t mode);

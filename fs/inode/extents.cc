@@ -173,17 +173,22 @@ Expected<void> Extents::mark(std::uint64_t begin, std::uint64_t end, bool unwrit
     return {};
 }
 
-Expected<bool> Extents::remove_some(std::uint64_t begin, std::uint64_t end) {
+Expected<bool> Extents::remove_some(std::uint64_t begin, std::uint64_t end, const TakeAway* away) {
+    const std::size_t log_bytes = kRemoveLogBytes + (away != nullptr ? TakeAway::kLogBytes : 0);
     while (begin < end) {
         const auto extent = TRY(floor(end - 1));
         if (!extent || extent->end() <= begin) return true;
-        if (!change_->has_room(kRemoveLogBytes)) return false;
+        if (!change_->has_room(log_bytes)) return false;
         const std::uint64_t stop = std::min(end, extent->end());
         std::uint64_t from = std::max(begin, extent->file_block);
         const bool whole = stop - from <= kRemoveBlocksMax;
         if (!whole) from = stop - kRemoveBlocksMax;
+        if (away != nullptr) from = away->begin_of_last(from, stop);
         const BlockRun run{extent->start_block + (from - extent->file_block), stop - from};
-        change_->free(run);
+        if (away != nullptr)
+            TRY(away->take(*change_, from, run));
+        else
+            change_->free(run);
         edited_->blocks -= run.count;
         TRY(carve(*extent, from, stop));
         end = from;

@@ -28,6 +28,21 @@ struct Mapping {
     [[nodiscard]] std::uint64_t end() const { return file_block + blocks; }
 };
 
+/// Takes blocks that a file loses, when they may not be free at once.
+class TakeAway {
+public:
+    /// Log bytes that one take() may cost.
+    static constexpr std::size_t kLogBytes = 1536;
+
+    virtual ~TakeAway() = default;
+    /// How much of file blocks [begin, end), from its end, it takes in one: where that begins.
+    [[nodiscard]] virtual std::uint64_t begin_of_last(std::uint64_t begin,
+                                                      std::uint64_t end) const = 0;
+    /// Frees `run`, which file blocks from `file_block` on had, or keeps it, within `change`.
+    virtual Expected<void> take(space::Change& change, std::uint64_t file_block,
+                                BlockRun run) const = 0;
+};
+
 class Extents {
 public:
     Extents(const journal::Units& units, const media::Inode& inode)
@@ -53,9 +68,10 @@ public:
     Expected<void> add(const Mapping& piece);
     /// Makes what is allocated of [begin, end) written, or unwritten: it then reads as zeros.
     Expected<void> mark(std::uint64_t begin, std::uint64_t end, bool unwritten);
-    /// Unmaps from the end of [begin, end) backwards and frees the blocks, as much as one change
-    /// takes; true when nothing is left in the range.
-    Expected<bool> remove_some(std::uint64_t begin, std::uint64_t end);
+    /// Unmaps from the end of [begin, end) backwards, as much as one change takes; true when
+    /// nothing is left in the range. The blocks are freed, or go where `away` takes them.
+    Expected<bool> remove_some(std::uint64_t begin, std::uint64_t end,
+                               const TakeAway* away = nullptr);
 
     static const TreeShape& shape();
 

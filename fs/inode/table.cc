@@ -359,4 +359,26 @@ Expected<void> Table::for_each_pending(const std::function<void(std::uint64_t)>&
     return pending_below(root_.root, root_.levels, 0, visit);
 }
 
+Expected<void> Table::used_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
+                                 const std::function<Expected<void>(const Slot&)>& visit) {
+    if (entry == 0) return {};
+    if (level == 0) {
+        const auto header = TRY(read_chunk(nullptr, offset_in(entry), base));
+        for (unsigned slot = 1; slot < kChunkSlots; ++slot)
+            if ((header.used >> slot & 1) != 0)
+                TRY(visit(
+                    {base * kChunkSlots + slot, offset_in(entry) + slot * media::kSlotBytes}));
+        return {};
+    }
+    media::TableIndex index;
+    TRY(read_index(nullptr, offset_in(entry), level, index));
+    for (std::uint64_t i = 0; i < kTableFanOut; ++i)
+        TRY(used_below(index.entries[i], level - 1, base + i * chunks_per_entry(level), visit));
+    return {};
+}
+
+Expected<void> Table::for_each(const std::function<Expected<void>(const Slot&)>& visit) {
+    return used_below(root_.root, root_.levels, 0, visit);
+}
+
 }  // namespace pinfs::inode

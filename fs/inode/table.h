@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A table of 256-byte slots that grows on demand and gives chunks back (format/table.h): here the
-// inode table. Slots are handed out in rotation, so that a number comes back as late as may be.
+// A table of 256-byte slots that grows on demand and gives chunks back (format/table.h): inodes, or
+// records of maps, pins and holds. Slots are handed out in rotation, so that a number comes back as
+// late as may be.
 //
 // Thread rules: whoever changes the table, or walks it, holds mutex() - a changer until its Change
-// is committed. The slots themselves are units of their own, under their inode's lock.
+// is committed. Tables whose roots stand in one state block have one mutex. The slots themselves
+// are units of their own: an inode's under its lock, a record's under this mutex.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +24,12 @@ class Table {
 public:
     /// `root_offset`: where in the state block (at `state_offset`) this table's TableRoot stands.
     Table(const journal::Units& units, std::uint64_t table, std::uint64_t state_offset,
-          std::size_t root_offset)
-        : units_{units}, table_{table}, state_offset_{state_offset}, root_offset_{root_offset} {}
+          std::size_t root_offset, RankedMutex<LockRank::inode_chunk>& mutex)
+        : units_{units},
+          table_{table},
+          state_offset_{state_offset},
+          root_offset_{root_offset},
+          mutex_{mutex} {}
 
     /// Reads the root from the state block; once, after replay.
     Expected<void> load();
@@ -46,6 +52,8 @@ public:
 
     /// Visits numbers of pending slots. Follows the hints: its cost is theirs, not the table's.
     Expected<void> for_each_pending(const std::function<void(std::uint64_t)>& visit);
+    /// Visits all slots in use. Its cost is the table's.
+    Expected<void> for_each(const std::function<Expected<void>(const Slot&)>& visit);
     /// Slots in use, for the choice between reuse and growth.
     void set_used(std::uint64_t used) { used_ = used; }
 
@@ -64,6 +72,8 @@ private:
     Expected<media::TableRoot*> edit_root(space::Change& change);
     Expected<void> pending_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
                                  const std::function<void(std::uint64_t)>& visit);
+    Expected<void> used_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
+                              const std::function<Expected<void>(const Slot&)>& visit);
     [[nodiscard]] journal::BlockIdentity identity() const {
         return {.kind = media::BlockKind::table_index, .owner = table_, .generation = 0};
     }
@@ -77,7 +87,7 @@ private:
     const std::uint64_t table_;
     const std::uint64_t state_offset_;
     const std::size_t root_offset_;
-    RankedMutex<LockRank::inode_chunk> mutex_;
+    RankedMutex<LockRank::inode_chunk>& mutex_;
     media::TableRoot root_{};  // as committed
     std::uint64_t rotor_ = 0;  // last number handed out
     std::uint64_t used_ = 0;

@@ -26,14 +26,7 @@ const Lease* Leases::conflicting(const Lease& wanted) const {
 }
 
 Lease& Leases::add(OfHandle& mine, const Lease& lease) {
-    auto node = std::make_unique<Lease>();
-    node->begin = lease.begin;
-    node->end = lease.end;
-    node->id = lease.id;
-    node->handle = lease.handle;
-    node->kind = lease.kind;
-    node->context = lease.context;
-    node->user_data = lease.user_data;
+    auto node = std::make_unique<Lease>(lease);
     Lease& added = *node;
     mine.emplace(lease.begin, std::move(node));
     set_of(added.kind).insert(added);
@@ -110,6 +103,27 @@ void Leases::for_each_told(std::uint64_t begin, std::uint64_t end,
         visit(lease);
         return true;
     });
+}
+
+const Lease* Leases::set_deadline(std::uint64_t id, std::uint64_t deadline_ns) {
+    const Lease* found = nullptr;
+    for (auto& [handle, leases] : handles_)
+        for (auto& [begin, lease] : leases)
+            if (lease->id == id) {
+                lease->deadline_ns = deadline_ns;
+                found = lease.get();
+            }
+    return found;
+}
+
+void Leases::for_each(const std::function<void(const Lease&)>& visit) const {
+    for (const auto& [handle, leases] : handles_)
+        for (const auto& [begin, lease] : leases) visit(*lease);
+}
+
+std::size_t Leases::size_of(std::uint64_t handle) const {
+    const auto found = handles_.find(handle);
+    return found == handles_.end() ? 0 : found->second.size();
 }
 
 std::uint64_t Leases::holders(LeaseKind kind, std::uint64_t begin, std::uint64_t end) const {

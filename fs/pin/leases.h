@@ -19,6 +19,7 @@
 
 #include "fs/error.h"
 #include "fs/pin/intervals.h"
+#include "fs/pin/owner.h"
 
 namespace pinfs::pin {
 
@@ -31,10 +32,14 @@ constexpr bool forbids_changes(LeaseKind kind) { return kind != LeaseKind::layou
 
 struct Lease : Interval {
     std::uint64_t id = 0;
+    std::uint64_t ino = 0;
     std::uint64_t handle = 0;  ///< the open file description it belongs to
     LeaseKind kind = LeaseKind::layout;
     std::uint64_t context = 0;  ///< gets its events
     std::uint64_t user_data = 0;
+    Owner owner;  ///< who asked
+    std::int64_t made_seconds = 0;
+    std::uint64_t deadline_ns = 0;  ///< CLOCK_MONOTONIC: an administrator ends it then; 0: never
 };
 
 class Leases {
@@ -68,7 +73,13 @@ public:
     /// How many leases of the kind's class, layout or not, meet [begin, end).
     [[nodiscard]] std::uint64_t holders(LeaseKind kind, std::uint64_t begin,
                                         std::uint64_t end) const;
+    /// Every part of lease `id` ends at the deadline; one of them, nullptr if there is none.
+    const Lease* set_deadline(std::uint64_t id, std::uint64_t deadline_ns);
+    /// All of them, by handle and begin. `visit` must not change the set.
+    void for_each(const std::function<void(const Lease&)>& visit) const;
     [[nodiscard]] std::size_t size() const { return told_.size() + forbidding_.size(); }
+    /// How many `handle` has.
+    [[nodiscard]] std::size_t size_of(std::uint64_t handle) const;
 
 private:
     using OfHandle = std::map<std::uint64_t, std::unique_ptr<Lease>>;  // by begin

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/pin/pins.h"
 
+#include <algorithm>
+
 namespace pinfs::pin {
 
 Expected<const Lease*> FilePins::set_lease(const Lease& wanted, const Owner& owner) {
@@ -41,9 +43,21 @@ Expected<void> FilePins::admit_map(std::uint64_t handle, std::uint64_t begin,
 }
 
 Expected<void> FilePins::admit_change(std::uint64_t begin, std::uint64_t end) const {
-    if (pins.first(begin, end) != nullptr) return fail(Cause::range_pinned);
-    if (leases.forbidding(begin, end) != nullptr) return fail(Cause::range_leased);
-    return {};
+    Error refused{.cause = Cause::range_pinned};
+    if (const Pin* pin = pins.first(begin, end))
+        refused.in_the_way = pin->id;
+    else if (const Lease* lease = leases.forbidding(begin, end))
+        refused = {.cause = Cause::range_leased, .in_the_way = lease->id};
+    else
+        return {};
+    return std::unexpected(refused);
+}
+
+bool FilePins::is_reached(std::uint64_t begin, std::uint64_t end) const {
+    if (gone.first(begin, end) != nullptr) return true;
+    return !maps.for_each(begin, end, [&](const Map& map) {
+        return map.stale.covers(std::max(begin, map.begin), std::min(end, map.end));
+    });
 }
 
 }  // namespace pinfs::pin

@@ -10,37 +10,57 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 
 #include "fs/error.h"
 #include "fs/pin/intervals.h"
 #include "fs/pin/leases.h"
 #include "fs/pin/owner.h"
+#include "fs/pin/range_set.h"
 
 namespace pinfs::pin {
 
+enum class ReferenceKind : std::uint8_t { map, pin };
+enum class ReferenceState : std::uint8_t {
+    live,
+    recovered,  ///< of a living owner, found after a crash of the daemon
+    gone,       ///< nobody owns it any more; a device may still reach its blocks (SPEC 3.9)
+};
+
 /// A map or a pin. Its record on media has the same id.
 struct Reference : Interval {
+    ReferenceKind kind = ReferenceKind::pin;
+    ReferenceState state = ReferenceState::live;
     std::uint64_t id = 0;  ///< never given out twice
     std::uint64_t generation = 0;
     std::uint64_t ino = 0;
+    std::uint64_t ino_generation = 0;
     Owner owner;
     std::uint64_t user_data = 0;
-    std::uint64_t made_seconds = 0;
-    bool writable = true;    ///< by the device, or through the map
-    bool recovered = false;  ///< of a living owner, found after a crash of the daemon
-};
+    std::int64_t made_seconds = 0;
+    bool writable = true;           ///< by the device, or through the map
+    std::uint64_t deadline_ns = 0;  ///< CLOCK_MONOTONIC: an administrator ends it then; 0: never
+    std::uint64_t gone_ns = 0;      ///< CLOCK_MONOTONIC, since when it is gone
+    bool revoked = false;           ///< gone, but its owner may live and have it mapped
+    std::uint64_t slot = 0;         ///< of its record
+    std::uint64_t slot_offset = 0;  ///< the same in the region
+    std::set<std::uint64_t> holds;  ///< that wait for it
 
-struct Map : Reference {
+    // A map
+    std::uint64_t guard = 0;
     bool self_flushed = false;  ///< fsync leaves it to its owner
-};
+    RangeSet declared;          ///< the parts that its owner flushes
+    RangeSet stale;             ///< the parts that show blocks the file has lost
 
-struct Pin : Reference {
+    // A pin
     bool shared = false;  ///< taken under a shared lease
     std::array<std::uint8_t, 16> secret{};
     std::uint32_t descriptor = UINT32_MAX;  ///< that names it in reports; UINT32_MAX: the context
     std::string label;                      ///< its path
 };
+using Map = Reference;
+using Pin = Reference;
 
 /// Everything of one file that has to do with its layout.
 class FilePins {
@@ -48,6 +68,8 @@ public:
     Leases leases;
     Intervals<Pin> pins;
     Intervals<Map> maps;
+    Intervals<Reference> gone;  ///< maps and pins of neither set any more
+    std::string last_path;      ///< of a file that lost its last name
 
     /// Rule 2.4 and 2.2: errors lease_conflict, range_pinned; then nothing changed.
     Expected<const Lease*> set_lease(const Lease& wanted, const Owner& owner);
@@ -57,12 +79,17 @@ public:
     /// Rule 5.1: a map needs a lease of `handle`, of any kind, on all of the range. Errors:
     /// no_lease, invalid_argument.
     Expected<void> admit_map(std::uint64_t handle, std::uint64_t begin, std::uint64_t end) const;
-    /// Rule 3.6: whether the layout of [begin, end) may change. Errors: range_pinned, range_leased.
+    /// Rule 3.6: whether the layout of [begin, end) may change. Errors: range_pinned, range_leased,
+    /// with the id of what is in the way.
     [[nodiscard]] Expected<void> admit_change(std::uint64_t begin, std::uint64_t end) const;
     [[nodiscard]] bool is_pinned(std::uint64_t begin, std::uint64_t end) const {
         return pins.first(begin, end) != nullptr;
     }
-    [[nodiscard]] bool empty() const { return leases.size() == 0 && pins.empty() && maps.empty(); }
+    /// Whether a map or something gone may reach blocks that [begin, end) has now.
+    [[nodiscard]] bool is_reached(std::uint64_t begin, std::uint64_t end) const;
+    [[nodiscard]] bool empty() const {
+        return leases.size() == 0 && pins.empty() && maps.empty() && gone.empty();
+    }
 };
 
 }  // namespace pinfs::pin

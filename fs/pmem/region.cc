@@ -137,6 +137,17 @@ Expected<void> Region::store8_flush(std::uint64_t offset, std::uint64_t value, W
                  reinterpret_cast<const std::byte*>(&value), sizeof(value), where);
 }
 
+Expected<void> Region::flush(std::uint64_t offset, std::uint64_t bytes, Where where) {
+    if (!holds(offset, bytes)) return fail(Cause::media_corrupt, offset);
+    std::byte* const media = memory_ + offset;
+    if (capabilities_.flush == Flush::line)
+        pmem_flush(media, bytes);
+    else if (capabilities_.flush == Flush::page && pmem_msync(media, bytes) != 0)
+        return fail(Cause::media_error, offset);
+    if (observer_ != nullptr) observer_->flushed(offset, bytes, where);
+    return {};
+}
+
 void Region::fence(Where where) {
     if (capabilities_.flush == Flush::line)
         pmem_drain();

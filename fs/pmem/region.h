@@ -13,9 +13,12 @@
 // Thread-safe; who may write what is for the layers above to say.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <span>
 #include <string>
@@ -107,6 +110,13 @@ public:
     [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
     [[nodiscard]] const Capabilities& capabilities() const { return capabilities_; }
     [[nodiscard]] const std::string& path() const { return path_; }
+    /// The file or device itself, as fstat(2) names it and /proc/PID/maps does; nullopt: memory of
+    /// a test.
+    struct Backing {
+        dev_t device;  ///< st_dev
+        ino_t inode;
+    };
+    [[nodiscard]] std::optional<Backing> backing() const;
     [[nodiscard]] bool read_only() const { return read_only_; }
 
     /// Copies out metadata. Errors: media_error (SIGBUS; also when the file was truncated under
@@ -125,6 +135,14 @@ public:
     /// One aligned store of 8 bytes that no crash tears, and its flush.
     Expected<void> store8_flush(std::uint64_t offset, std::uint64_t value,
                                 Where where = Where::current());
+    /// Flushes what others stored, through mappings of their own; durable after fence().
+    Expected<void> flush(std::uint64_t offset, std::uint64_t bytes, Where where = Where::current());
+    /// Takes the backing pages of [offset, offset + bytes) away and gives new ones, zeroed, so that
+    /// whoever still has the old ones, a device too, has lost the region's bytes. True if that is
+    /// certain: the file system says so (SEEK_DATA). False where the kind of region has no such
+    /// thing, or where a page is shared with bytes outside. Contents of the range are lost.
+    /// Errors: system (ENOSPC: no new pages; try again).
+    Expected<bool> renew_pages(std::uint64_t offset, std::uint64_t bytes);
     /// Orders this thread's stores and flushes before all that follow. (Where a flush is a system
     /// call, it was made, and its failure returned, by the storing function.)
     void fence(Where where = Where::current());

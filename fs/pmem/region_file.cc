@@ -261,4 +261,27 @@ std::string Region::lock_holders(const std::string& path) {
     return text;
 }
 
+std::optional<Region::Backing> Region::backing() const {
+    struct stat status {};
+    if (lock_fd_ < 0 || fstat(lock_fd_, &status) != 0) return std::nullopt;
+    return Backing{status.st_dev, status.st_ino};
+}
+
+Expected<bool> Region::renew_pages(std::uint64_t offset, std::uint64_t bytes) {
+    if (!holds(offset, bytes)) return fail(Cause::media_corrupt, offset);
+    if (lock_fd_ < 0) {  // memory of a test: nobody else reaches it
+        TRY(zero(offset, bytes));
+        return true;
+    }
+    if (capabilities_.kind != Kind::tmpfs && capabilities_.kind != Kind::hugetlb) return false;
+    const auto begin = static_cast<off_t>(offset);
+    const auto length = static_cast<off_t>(bytes);
+    if (fallocate(lock_fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, length) != 0)
+        return fail_errno(errno);
+    const off_t data = lseek(lock_fd_, begin, SEEK_DATA);
+    const bool gone = data < 0 ? errno == ENXIO : data >= begin + length;
+    if (fallocate(lock_fd_, 0, begin, length) != 0) return fail_errno(errno);
+    return gone;
+}
+
 }  // namespace pinfs::pmem

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "fs/volume/core.h"
+#include "fs/volume/layout_change.h"
 #include "fs/volume/protection.h"
 
 namespace pinfs {
@@ -150,7 +151,8 @@ Expected<bool> Volume::Core::fill_step(Change& change, media::Inode& inode, std:
 /// On error nothing can be seen but, of a range to be zeroed, zeros; some holes may have blocks.
 Expected<void> Volume::Core::fill_range(InodeState& state, const HeldRange& range, bool zeroed) {
     TRY(check_room(state, range));
-    if (range.extends())  // what lies behind the old end becomes readable
+    if (range.extends() &&  // what lies behind the old end becomes readable
+        !is_pinned(state, round_down(range.size, kBlockBytes), round_up(range.size, kBlockBytes)))
         TRY(zero_in_block(state, range.size,
                           std::min(round_up(range.size, kBlockBytes), range.end)));
     if (zeroed) TRY(zero_edges(state, range));
@@ -190,14 +192,56 @@ Expected<void> Volume::Core::allocate(Ino ino, std::uint64_t offset_bytes,
     });
 }
 
+/// A range whose blocks are to be cut or zeroed: nobody forbids it, and blocks of which a part is
+/// meant are replaced if somebody may reach them.
+Expected<void> Volume::Core::prepare_cut(InodeState& state, const HeldRange& range) {
+    const std::uint64_t begin = round_down(range.begin, kBlockBytes);
+    const std::uint64_t end = round_up(range.end, kBlockBytes);
+    TRY(admit_layout_change(state, begin, end));
+    if (range.begin != begin) TRY(replace_block(state, begin));
+    if (range.end != end) TRY(replace_block(state, end - kBlockBytes));
+    return {};
+}
+
+/// Takes the whole blocks of `range` out of the file.
+Expected<void> Volume::Core::cut_range(InodeState& state, const HeldRange& range) {
+    const std::uint64_t first_block = blocks_of(range.begin);
+    const std::uint64_t end_block = range.end / kBlockBytes;
+    for (bool done = false; !done;) {
+        const Exclusive lock{state.mutex};
+        LayoutChange layout{*this, state, TRY(read_inode(state))};
+        TRY(layout.prepare());
+        Change one = change(space::Reserve::use);
+        auto* inode = TRY(edit_inode(one, state));
+        done = TRY(Extents(one, *inode).remove_some(first_block, end_block, layout.away()));
+        if (done) layout.tell(one, range.first_block(), range.end_block());
+        touch(*inode, now());
+        TRY(one.commit());
+    }
+    return {};
+}
+
 Expected<void> Volume::Core::zero_range(Ino ino, std::uint64_t offset_bytes,
                                         std::uint64_t length_bytes, bool keep_size) {
     TRY(admit_change());
     const Use state = use(ino);
+    const auto zero = [&](const HeldRange& range) -> Expected<void> {
+        TRY(prepare_cut(*state, range));
+        // Blocks that somebody may reach are replaced: the file gets others, which read as zeros.
+        if (is_reached(*state, range.begin, range.end)) {
+            TRY(check_room(*state, range));
+            TRY(zero_edges(*state, range));
+            TRY(cut_range(*state, range));
+        } else if (state->watched.load()) {
+            tell_leases(*state, range.begin, range.end);
+        }
+        return fill_range(*state, range, true);
+    };
+    TRY(admit_layout_change(*state, round_down(offset_bytes, kBlockBytes),
+                            offset_bytes + length_bytes));
     return with_space([&] {
         return with_range(*state, {offset_bytes, offset_bytes + length_bytes, keep_size},
-                          refuse_protected,
-                          [&](const HeldRange& range) { return fill_range(*state, range, true); });
+                          refuse_protected, zero);
     });
 }
 
@@ -206,20 +250,14 @@ Expected<void> Volume::Core::punch_hole(Ino ino, std::uint64_t offset_bytes,
     TRY(admit_change());
     const Use state = use(ino);
     const auto punch = [&](HeldRange range) -> Expected<void> {
+        TRY(prepare_cut(*state, range));
         // The last block of the file goes whole: nothing is behind the end.
         if (range.end >= range.size) range.end = round_up(range.end, kBlockBytes);
         TRY(zero_edges(*state, range));
-        const std::uint64_t end_block = range.end / kBlockBytes;
-        for (bool done = false; !done;) {
-            const Exclusive lock{state->mutex};
-            Change one = change(space::Reserve::use);
-            auto* inode = TRY(edit_inode(one, *state));
-            done = TRY(Extents(one, *inode).remove_some(blocks_of(range.begin), end_block));
-            touch(*inode, now());
-            TRY(one.commit());
-        }
-        return {};
+        return cut_range(*state, range);
     };
+    TRY(admit_layout_change(*state, round_down(offset_bytes, kBlockBytes),
+                            offset_bytes + length_bytes));
     return with_range(*state, {offset_bytes, offset_bytes + length_bytes, true}, refuse_protected,
                       punch);
 }

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "fs/volume/core.h"
+#include "fs/volume/layout_change.h"
 #include "fs/volume/protection.h"
 
 namespace pinfs {
@@ -34,6 +35,7 @@ struct Volume::Core::WritePlan {
     std::vector<Mapping> preallocated;  // unwritten, behind the end
     std::optional<Mapping> tail;        // written block with the old end, to be zeroed behind it
     bool is_last = false;               // nothing is allocated behind it
+    bool keep_tail = false;             // a device may be writing to the block with the old end
 
     [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
     [[nodiscard]] bool extends() const { return end() > old_size; }
@@ -82,11 +84,15 @@ Expected<void> Volume::Core::trim_preallocation(InodeState& state) {
                                RangeLock::Mode::exclusive};
     for (bool done = false; !done;) {
         const Exclusive lock{state.mutex};
+        LayoutChange layout{*this, state, TRY(read_inode(state))};
+        if (layout.is_forbidden(blocks_of(size), inode::kFileBlocksMax)) return {};
+        TRY(layout.prepare());
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, state));
         // Opened and written again meanwhile: its own release will come.
         if (inode->size != size || states_.opens(state) > 0) return {};
-        done = TRY(Extents(one, *inode).remove_some(blocks_of(size), inode::kFileBlocksMax));
+        done = TRY(Extents(one, *inode)
+                       .remove_some(blocks_of(size), inode::kFileBlocksMax, layout.away()));
         TRY(one.commit());
     }
     state.preallocated.store(false);
@@ -123,6 +129,7 @@ Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
         else
             std::ranges::fill(to, std::byte{0});
     }
+    inject_delay();
     return static_cast<std::size_t>(end - offset_bytes);
 }
 
@@ -193,7 +200,7 @@ Expected<void> Volume::Core::copy_data(const WritePlan& plan) {
         // Bytes between the old end and this write become readable in the old end's block.
         const std::uint64_t begin = plan.old_size;
         const std::uint64_t end = std::min(round_up(begin, kBlockBytes), plan.offset);
-        if (end > begin)
+        if (end > begin && !plan.keep_tail)
             TRY(region_.zero(plan.tail->start_block * kBlockBytes + begin % kBlockBytes,
                              end - begin));
     }
@@ -201,6 +208,7 @@ Expected<void> Volume::Core::copy_data(const WritePlan& plan) {
         if (!piece.is_hole()) TRY(copy(piece, piece.unwritten));
     for (const Mapping& piece : plan.added) TRY(copy(piece, true));
     region_.fence();  // data | the change that names it, or the reply
+    inject_delay();
     return {};
 }
 
@@ -251,6 +259,8 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
         if (plan.extends() && size % kBlockBytes != 0) {
             const auto tail = TRY(extents.map(size / kBlockBytes, size / kBlockBytes + 1));
             if (tail[0].is_written()) plan.tail = tail[0];
+            plan.keep_tail =
+                is_pinned(state, round_down(size, kBlockBytes), round_up(size, kBlockBytes));
         } else if (plan.extends() && size > 0) {
             // The block before the end, as a place to go on from.
             const auto before = TRY(extents.map(size / kBlockBytes - 1, size / kBlockBytes));
@@ -324,6 +334,7 @@ Expected<std::size_t> Volume::Core::write(Ino ino, std::uint64_t offset_bytes,
 Expected<void> Volume::Core::sync(Ino ino) {
     TRY(admit_read());
     const Use state = use(ino);
+    TRY(flush_reached(*state));
     return state->has_lazy_times() ? write_lazy_times(ino) : Expected<void>{};
 }
 

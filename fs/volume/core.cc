@@ -16,7 +16,8 @@ namespace {
 constexpr std::uint64_t kGenerationBatch = 4096;
 
 /// 32 hexadecimal digits, dashes ignored, as the kernel and systemd write ids.
-void parse_id(const std::string& text, std::uint8_t (&id)[16]) {
+void parse_id(const std::string& text, std::array<std::uint8_t, 16>& id) {
+    id.fill(0);
     std::size_t digit = 0;
     for (const char c : text) {
         int value = -1;
@@ -53,6 +54,13 @@ Time now() {
     return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
 }
 
+std::uint64_t monotonic_ns() {
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(time.tv_nsec);
+}
+
 Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
                    const MountOptions& options)
     : region_{region},
@@ -67,11 +75,21 @@ Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
                 .lane_count = super.lane_count,
                 .lane_bytes = super.lane_bytes}},
       allocator_{units_, super.region_bytes / kBlockBytes, super.zone_groups},
-      inodes_{units_, media::kTableInodes, super.state_offset, offsetof(media::State, inodes)},
+      inodes_{units_, media::kTableInodes, super.state_offset, offsetof(media::State, inodes),
+              table_mutex_},
+      records_{units_, media::kTableRecords, super.state_offset, offsetof(media::State, records),
+               table_mutex_},
       name_hash_{.seed = super.name_hash_seed, .bits = super.name_hash_bits},
       states_{[this](Ino ino) {
           abandoned(ino);
-      }} {}
+      }},
+      registry_{options.limits} {
+    parse_id(options_.machine_id.empty() ? first_line("/etc/machine-id") : options_.machine_id,
+             machine_id_);
+    parse_id(
+        options_.boot_id.empty() ? first_line("/proc/sys/kernel/random/boot_id") : options_.boot_id,
+        boot_id_);
+}
 
 Volume::Core::~Core() { stop_background(); }
 
@@ -87,6 +105,7 @@ Expected<void> Volume::Core::mount() {
     inodes_.set_used(totals.inodes);
     TRY(mark_mounted());
     TRY(inodes_.load());
+    TRY(load_records());
     if (!read_only_) TRY(find_pending());
     {
         const Use root = use(kRootIno);
@@ -121,17 +140,21 @@ Expected<void> Volume::Core::mark_mounted() {
                           std::as_writable_bytes(std::span{&found, 1})));
     report_.was_clean = found.mounted == 0 && report_.lanes_replayed == 0;
     next_generation_ = generation_limit_ = found.generation_limit;
+    next_record_id_ = record_id_limit_ = found.record_id_limit;
     if (read_only_) return {};
+    // Cleanly unmounted and without records, a region may travel.
+    const bool elsewhere =
+        std::ranges::any_of(found.machine_id, [](std::uint8_t byte) { return byte != 0; }) &&
+        !std::ranges::equal(found.machine_id, machine_id_);
+    if (elsewhere && !options_.takeover && (found.mounted != 0 || found.records.root != 0))
+        return fail(Cause::other_machine);
     return edit_state([&](media::State& state) {
         state.mounted = 1;
         ++state.mount_count;
         state.mount_seconds = now().seconds;
-        std::memset(state.machine_id, 0, sizeof state.machine_id);
-        std::memset(state.boot_id, 0, sizeof state.boot_id);
+        std::ranges::copy(machine_id_, state.machine_id);
+        std::ranges::copy(boot_id_, state.boot_id);
         std::memset(state.host_name, 0, sizeof state.host_name);
-        parse_id(options_.machine_id.empty() ? first_line("/etc/machine-id") : options_.machine_id,
-                 state.machine_id);
-        parse_id(first_line("/proc/sys/kernel/random/boot_id"), state.boot_id);
         ::gethostname(reinterpret_cast<char*>(state.host_name), sizeof state.host_name - 1);
         state.mount_pid = static_cast<std::uint64_t>(::getpid());
     });
@@ -140,6 +163,8 @@ Expected<void> Volume::Core::mark_mounted() {
 Expected<void> Volume::Core::unmount() {
     stop_background();
     if (read_only_ || journal_.failed()) return {};
+    // Whoever still owns something has lost the way to say that it ended.
+    abandon_all();
     TRY(finish_pending());
     // Unlinked files that were known to the kernel until now.
     states_.drop_all();

@@ -12,12 +12,14 @@
 #include <deque>
 #include <thread>
 
+#include "fs/format/record.h"
 #include "fs/format/state.h"
 #include "fs/format/superblock.h"
 #include "fs/inode/directory.h"
 #include "fs/inode/extents.h"
 #include "fs/inode/table.h"
 #include "fs/journal/journal.h"
+#include "fs/pin/registry.h"
 #include "fs/space/allocator.h"
 #include "fs/space/change.h"
 #include "fs/volume/inode_states.h"
@@ -28,6 +30,7 @@ namespace pinfs {
 inline constexpr std::uint32_t kLinksMax = 1u << 20;  ///< of one file; directories have no limit
 
 Time now();
+std::uint64_t monotonic_ns();
 /// Of nanoseconds since 1970, not negative.
 inline Time time_of_ns(std::int64_t ns) {
     return {ns / 1'000'000'000, static_cast<std::uint32_t>(ns % 1'000'000'000)};
@@ -46,7 +49,7 @@ public:
     Expected<void> mount();
     Expected<void> unmount();
     Expected<void> set_read_only(bool read_only);
-    void shut_down() { journal_.fail_all(); }
+    void shut_down();
     [[nodiscard]] bool is_shut_down() const { return journal_.failed(); }
     [[nodiscard]] bool read_only() const { return read_only_; }
     void set_access_times(AtimePolicy policy, bool directories) {
@@ -59,6 +62,7 @@ public:
     using Exclusive = std::unique_lock<RankedSharedMutex<LockRank::inode>>;
     using Shared = std::shared_lock<RankedSharedMutex<LockRank::inode>>;
     using TableLock = std::unique_lock<RankedMutex<LockRank::inode_chunk>>;
+    using PinsLock = std::unique_lock<RankedMutex<LockRank::pins>>;
 
     // ---- shared by the operations
     [[nodiscard]] Use use(Ino ino) { return {states_, ino}; }
@@ -154,6 +158,46 @@ public:
     Expected<void> finish_cut(InodeState& state);
     /// The same for a caller that holds no range.
     Expected<void> finish_old_cut(InodeState& state);
+    // ---- contexts.cc
+    Expected<std::uint64_t> open_context(const pin::Owner& owner);
+    void close_context(std::uint64_t context);
+    Expected<std::uint64_t> open_guard(std::uint64_t context);
+    void close_guard(std::uint64_t guard);
+    void set_event_sink(std::function<void(std::uint64_t context)> sink);
+    Expected<std::optional<pin::Event>> next_event(std::uint64_t context);
+    bool has_event(std::uint64_t context);
+    // ---- leasing.cc
+    Expected<LeaseAnswer> set_lease(OpenFile file, const LeaseRequest& request);
+    Expected<LeaseAnswer> lease(OpenFile file, std::uint64_t offset_bytes,
+                                std::uint64_t length_bytes);
+    Expected<void> drop_lease(OpenFile file, std::uint64_t offset_bytes,
+                              std::uint64_t length_bytes);
+    void drop_leases(OpenFile file);
+    // ---- mapping.cc
+    Expected<MapAnswer> map(OpenFile file, const MapRequest& request);
+    Expected<void> unmap(std::uint64_t context, std::uint64_t id);
+    Expected<LayoutAnswer> reload_map(std::uint64_t context, std::uint64_t id,
+                                      std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    Expected<void> declare_clean(std::uint64_t context, std::uint64_t id,
+                                 std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    Expected<LayoutAnswer> layout(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes);
+    // ---- pinning.cc
+    Expected<PinAnswer> pin(OpenFile file, const PinRequest& request);
+    Expected<void> unpin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
+    Expected<std::vector<Extent>> pin_extents(const pin::Owner& who, std::uint64_t id,
+                                              std::uint64_t generation);
+    Expected<PinAnswer> adopt_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation,
+                                  const std::array<std::uint8_t, 16>& secret);
+    Expected<PinAnswer> transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,
+                                     std::uint64_t generation);
+    // ---- pinned.cc
+    Expected<std::vector<PinnedItem>> pinned(const PinnedFilter& filter);
+    PinnedTotals pinned_totals();
+    std::pair<std::uint64_t, std::uint64_t> charged_bytes(std::uint32_t uid);
+    std::string describe(std::uint64_t id);
+    // ---- keeper.cc
+    Expected<void> revoke(std::uint64_t id, std::uint64_t grace_ms);
+    Expected<void> release_hold(std::uint64_t id);
     // ---- pending.cc
     Expected<void> finish_pending();
     [[nodiscard]] Statistics statistics() const;
@@ -211,6 +255,8 @@ private:
                               Expected<void> (*refuse)(const media::Inode&),
                               const std::function<Expected<void>(const HeldRange&)>& operation);
     Expected<void> zero_in_block(InodeState& state, std::uint64_t begin, std::uint64_t end);
+    Expected<void> prepare_cut(InodeState& state, const HeldRange& range);
+    Expected<void> cut_range(InodeState& state, const HeldRange& range);
     Expected<void> zero_edges(InodeState& state, const HeldRange& range);
     Expected<void> check_room(InodeState& state, const HeldRange& range);
     Expected<bool> fill_step(Change& change, media::Inode& inode, std::uint64_t begin,
@@ -234,6 +280,105 @@ private:
     Expected<void> list_follows_mode(Change& change, media::Inode& inode);
     Expected<void> inherit_lists(Change& change, const media::Inode& above, media::Inode& inode,
                                  std::uint32_t umask);
+    // truncate.cc
+    Expected<std::pair<std::uint64_t, std::uint64_t>> cut_of(const media::Inode& inode,
+                                                             std::uint64_t size_bytes);
+    // contexts.cc
+    void abandon_all();
+    // layout_change.cc
+    class LayoutChange;
+    /// Whether the layout of these bytes may change: errors range_pinned, range_leased.
+    Expected<void> admit_layout_change(InodeState& state, std::uint64_t begin_bytes,
+                                       std::uint64_t end_bytes);
+    void post_gone(const pin::FilePins& file, std::uint64_t begin, std::uint64_t end);
+    /// Tells the leases on these bytes that their layout changed, where no block went.
+    void tell_leases(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    bool is_pinned(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    bool is_reached(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    /// The block of which a part is to be cut, moved away from under maps. The range is held.
+    Expected<void> replace_block(InodeState& state, std::uint64_t byte);
+    Expected<void> move_blocks(InodeState& state, std::uint64_t begin_block,
+                               std::uint64_t end_block, bool aligned);
+    Expected<void> copy_blocks(std::uint64_t from, std::uint64_t to, std::uint64_t count,
+                               std::vector<std::byte>& buffer);
+    // records.cc
+    /// Numbers for the records of one change; before it is begun, with the tables' lock held.
+    Expected<void> prepare_records();
+    std::uint64_t take_record_id();
+    std::uint64_t take_generation();
+    /// Writes a record and, when `change` is committed, enters what it says into the registry. The
+    /// locks of pins and tables are held.
+    Expected<void> store_record(Change& change, media::Record& wanted, inode::Table::Slot& slot);
+    Expected<void> store_hold(Change& change, std::unique_ptr<pin::Hold> hold);
+    Expected<void> store_reference(Change& change, InodeState& state,
+                                   std::unique_ptr<pin::Reference> reference);
+    Expected<void> update_record(Change& change, const pin::Reference& reference);
+    Expected<void> erase_record(Change& change, std::uint64_t slot, std::uint64_t slot_offset);
+    /// Ends a map or pin: its record, then itself. The pins' lock is held; the state is used.
+    Expected<void> end_reference(InodeState& state, pin::Reference& reference);
+    Expected<void> release_holds(const std::vector<std::uint64_t>& ids);
+    // recovery.cc
+    Expected<void> load_records();
+    void recover(const media::Record& record, const inode::Table::Slot& slot);
+    void link_holds();
+    Expected<void> erase_slots(const std::vector<inode::Table::Slot>& slots);
+    // pinned.cc
+    std::optional<std::string> name_in(Ino parent, std::uint64_t key, Ino ino);
+    std::optional<std::string> name_of_directory(Ino ino, Ino& parent);
+    std::optional<std::string> path_of(Ino ino);
+    std::optional<std::string> path_of_directory(Ino ino);
+    void remember_name(InodeState& state, Ino parent, std::string_view name);
+    // contexts.cc
+    void wake(const std::vector<std::uint64_t>& contexts);
+    /// A file that may be leased: regular and in DAX mode. Errors: not_leasable, invalid_argument.
+    Expected<media::Inode> read_leasable(InodeState& state);
+    void forget_if_unwatched(InodeState& state);
+    // mapping.cc
+    /// Blocks, written or zeroed, for every hole of [begin, end), up to the end of the file; in
+    /// steps. No range is held.
+    Expected<void> populate(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    Expected<bool> is_written(InodeState& state, std::uint64_t begin_block,
+                              std::uint64_t end_block);
+    Expected<void> enter(InodeState& state, std::unique_ptr<pin::Reference> reference,
+                         const std::function<void(const pin::Reference&)>& numbered);
+    pin::Map* find_map(std::uint64_t context, std::uint64_t id);
+    // pinning.cc
+    pin::Pin* find_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
+    Expected<PinAnswer> give_pin(pin::Pin& pin, const pin::Owner& to);
+    // mapping.cc
+    /// Where file blocks [begin, end) lie; with the range held, and without `holes_too`, errors
+    /// holes_in_range.
+    Expected<std::vector<Extent>> extents_of(InodeState& state, std::uint64_t begin_bytes,
+                                             std::uint64_t end_bytes, bool holes_too);
+    Expected<void> zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
+                                   std::uint64_t end_bytes);
+    /// SPEC 3.12: so that collisions happen. No lock is held.
+    void inject_delay() const;
+    // flushing.cc
+    Expected<void> flush_reached(InodeState& state);
+    Expected<void> flush_range(InodeState& state, std::uint64_t begin_bytes,
+                               std::uint64_t end_bytes);
+    // keeper.cc
+    void keep();
+    /// One round: true if there is more to wait for.
+    bool keep_once();
+    void disturb_keeper();
+    void start_keeper();
+    void stop_keeper();
+    void wake_contexts();
+    void end_revoked(std::uint64_t now_ns);
+    void end_of_processes(std::uint64_t now_ns);
+    Expected<void> settle_abandoned();
+    Expected<void> end_gone(Ino ino, std::uint64_t id);
+    /// `quiet`: nothing of this machine is pinned, asked after `now_ns`.
+    Expected<void> prove_holds(bool quiet, std::uint64_t now_ns);
+    Expected<void> end_gone_references(bool quiet, std::uint64_t now_ns);
+    Expected<bool> move_from_device(Ino ino, std::uint64_t id, std::uint64_t begin_bytes,
+                                    std::uint64_t end_bytes);
+    [[nodiscard]] bool can_renew_pages() const;
+    [[nodiscard]] bool is_mapped(std::uint64_t region_offset, std::uint64_t bytes) const;
+    [[nodiscard]] bool has_waited_enough(std::uint64_t since_ns, std::uint64_t now_ns) const;
+    bool is_range_mapped(Ino ino, std::uint64_t begin_bytes, std::uint64_t end_bytes);
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);
@@ -251,16 +396,37 @@ private:
     journal::Units units_;
     journal::Journal journal_;
     space::Allocator allocator_;
+    RankedMutex<LockRank::inode_chunk> table_mutex_;  // both tables': their roots share a block
     inode::Table inodes_;
+    inode::Table records_;
     const inode::NameHash name_hash_;
     InodeStates states_;
     MountReport report_;
     RankedMutex<LockRank::rename> rename_mutex_;
     std::atomic<std::uint64_t> inodes_in_use_{0};
 
-    // Guarded by the lock of the inode table.
+    // Guarded by the lock of the tables.
     std::uint64_t next_generation_ = 0;
     std::uint64_t generation_limit_ = 0;
+    std::uint64_t next_record_id_ = 0;
+    std::uint64_t record_id_limit_ = 0;
+
+    // Leases, maps, pins and holds.
+    RankedMutex<LockRank::pins> pins_mutex_;
+    pin::Registry registry_;          // guarded by pins_mutex_
+    std::uint64_t next_volatile_id_;  // of leases and contexts; guarded by pins_mutex_
+    std::function<void(std::uint64_t)> event_sink_;
+    std::mutex event_sink_mutex_;
+    std::atomic<std::uint64_t> refused_changes_{0};
+    std::array<std::uint8_t, 16> boot_id_{};
+    std::array<std::uint8_t, 16> machine_id_{};
+    std::mutex keeper_mutex_;
+    std::condition_variable keeper_wake_;
+    bool keeper_disturbed_ = false;
+    bool keeper_stopping_ = false;
+    std::vector<std::uint64_t> revoking_;        // guarded by pins_mutex_
+    std::vector<std::uint64_t> unwritten_gone_;  // whose records say they have an owner; the same
+    std::thread keeper_;
 
     // Pending work: inodes to free or to cut, and those with times to write.
     std::mutex pending_mutex_;

@@ -105,10 +105,13 @@ Expected<Entry> Volume::Core::make_once(Ino parent, std::string_view name, const
     const Fresh made = TRY(new_inode(one, generation, *above_inode, wanted, caller));
     TRY(inherit_lists(one, *above_inode, *made.inode, wanted.umask));
     if (S_ISDIR(wanted.mode)) ++above_inode->nlink;
-    TRY(directory(one, *above_inode).add(name, Ino{made.inode->ino}, made.inode->mode));
+    const std::uint64_t key =
+        TRY(directory(one, *above_inode).add(name, Ino{made.inode->ino}, made.inode->mode));
     touch(*above_inode, {made.inode->mtime, made.inode->mtime_ns});
     TRY(one.commit());
-    return known(*made.inode, made.slot_offset);
+    Entry entry = known(*made.inode, made.slot_offset);
+    use(entry.attributes.ino)->set_name(parent, key);
+    return entry;
 }
 
 Expected<Entry> Volume::Core::make(Ino parent, std::string_view name, const NewInode& wanted,

@@ -18,14 +18,15 @@ std::shared_ptr<InodeState> InodeStates::use(Ino ino) {
 }
 
 bool InodeStates::drop_if_unused(Shard& shard, InodeState& state) {
-    if (state.users > 0 || state.lookups > 0 || state.opens > 0) return false;
+    if (state.users > 0 || state.lookups > 0 || state.opens > 0 || state.owned > 0) return false;
     const auto found = shard.states.find(state.ino);
     if (found == shard.states.end() || found->second.get() != &state) return false;
     const bool orphan = state.orphan;
     // Times that are not on media keep the state until they are.
     if (!orphan && state.has_lazy_times()) return false;
     count_orphan(state, -1);
-    shard.states.erase(found);
+    state.orphan = false;
+    if (state.records == 0) shard.states.erase(found);
     return orphan;
 }
 
@@ -64,7 +65,7 @@ void InodeStates::forget(Ino ino, std::uint64_t count) {
 bool InodeStates::open(InodeState& state, bool dax) {
     const std::scoped_lock lock{shard_of(state.ino).mutex};
     count_orphan(state, -1);
-    if (state.opens++ == 0) state.dax = dax;
+    if (state.opens++ == 0 && state.records == 0) state.dax = dax;
     return state.dax;
 }
 
@@ -83,13 +84,45 @@ std::uint32_t InodeStates::opens(InodeState& state) {
 
 bool InodeStates::is_referenced(InodeState& state) {
     const std::scoped_lock lock{shard_of(state.ino).mutex};
-    return state.lookups > 0 || state.opens > 0;
+    return state.lookups > 0 || state.opens > 0 || state.owned > 0;
+}
+
+bool InodeStates::is_dax(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    return (state.opens > 0 || state.records > 0) && state.dax;
+}
+
+void InodeStates::add_record(InodeState& state, bool owned) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    ++state.records;
+    if (owned) ++state.owned;
+    state.dax = true;
+}
+
+void InodeStates::abandon_record(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    assert(state.owned > 0);
+    --state.owned;
+}
+
+void InodeStates::remove_record(InodeState& state, bool owned) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    assert(state.records > 0);
+    --state.records;
+    if (owned) --state.owned;
 }
 
 void InodeStates::drop_all() {
     for (Shard& shard : shards_) {
         const std::scoped_lock lock{shard.mutex};
-        shard.states.clear();
+        std::erase_if(shard.states, [&](const auto& entry) {
+            InodeState& state = *entry.second;
+            count_orphan(state, -1);
+            state.orphan = false;
+            state.lookups = 0;
+            state.opens = 0;
+            return state.records == 0;
+        });
     }
 }
 

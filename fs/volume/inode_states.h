@@ -32,9 +32,21 @@ struct InodeState {
     std::atomic<std::int64_t> lazy_atime_ns{0};
     std::atomic<bool> preallocated{false};   ///< blocks beyond EOF to give back at the last release
     std::atomic<bool> no_capability{false};  ///< known to have no security.capability
-    bool dead = false;                       ///< freed on media; guarded by mutex
-    bool unnamed = false;                    ///< never had a name and may get one; guarded by mutex
+    /// Something of it is leased, mapped, pinned, or was: the registry knows. Set with a range held
+    /// that the lease or pin protects, so a holder of the range sees it.
+    std::atomic<bool> watched{false};
+    std::atomic<std::uint32_t> layout_changes{0};
+    // The last name by which it was looked up or made: a directory, and the key in it. A hint, for
+    // reports.
+    std::atomic<std::uint64_t> parent{0};
+    std::atomic<std::uint64_t> name_key{0};
+    bool dead = false;     ///< freed on media; guarded by mutex
+    bool unnamed = false;  ///< never had a name and may get one; guarded by mutex
 
+    void set_name(Ino directory, std::uint64_t key) {
+        parent.store(directory.value);
+        name_key.store(key);
+    }
     [[nodiscard]] bool has_lazy_times() const {
         return lazy_time_ns.load() != 0 || lazy_atime_ns.load() != 0;
     }
@@ -44,8 +56,10 @@ private:
     // Guarded by the table's shard.
     std::uint64_t lookups = 0;
     std::uint32_t opens = 0;
-    std::uint32_t users = 0;  // operations under way
-    bool dax = false;         // mode in force while open
+    std::uint32_t users = 0;    // operations under way
+    std::uint32_t records = 0;  // maps and pins, also those that nobody owns any more
+    std::uint32_t owned = 0;    // maps and pins that somebody owns
+    bool dax = false;           // mode in force while open
     bool orphan = false;
 };
 
@@ -79,6 +93,13 @@ public:
     /// True if it was the last.
     bool close(InodeState& state);
     [[nodiscard]] std::uint32_t opens(InodeState& state);
+    /// Whether it is open, or mapped or pinned, in DAX mode.
+    [[nodiscard]] bool is_dax(InodeState& state);
+    /// A map or pin of it is on record: the state stays in memory, and while somebody owns the map
+    /// or pin, also the inode. Both follow the record through these.
+    void add_record(InodeState& state, bool owned);
+    void abandon_record(InodeState& state);
+    void remove_record(InodeState& state, bool owned);
     /// Whether somebody but the operation under way may still use the inode.
     [[nodiscard]] bool is_referenced(InodeState& state);
     /// The inode has no name any more: `abandoned` follows when the last reference goes.
@@ -105,7 +126,8 @@ private:
     Shard& shard_of(Ino ino) { return shards_[std::hash<Ino>{}(ino) >> 32 & (kShards - 1)]; }
     std::shared_ptr<InodeState> use(Ino ino);
     void end_use(const std::shared_ptr<InodeState>& state);
-    /// With the shard locked: drops the state if nothing refers to it; true if it was an orphan.
+    /// With the shard locked: drops the state if nothing refers to it; true if it was an orphan and
+    /// is nobody's any more.
     bool drop_if_unused(Shard& shard, InodeState& state);
     /// With the shard locked: after `orphan` or `opens` went from not counting to counting, or
     /// back.

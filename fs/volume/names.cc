@@ -44,6 +44,7 @@ Attributes Volume::Core::attributes_of(const media::Inode& inode, const InodeSta
 Expected<Entry> Volume::Core::lookup(Ino parent, std::string_view name) {
     TRY(admit_read());
     Ino ino = parent;
+    std::uint64_t key = 0;
     if (name == "..") {
         const Use state = use(parent);
         const Shared lock{state->mutex};
@@ -53,10 +54,12 @@ Expected<Entry> Volume::Core::lookup(Ino parent, std::string_view name) {
         const auto found = TRY(find_name(parent, name));
         if (!found) return fail(Cause::not_found);
         ino = found->ino;
+        key = found->key;
     }
     const Use state = use(ino);
     const Shared lock{state->mutex};
     const auto inode = TRY(read_inode(*state));
+    if (key != 0) state->set_name(parent, key);
     // The kernel asks for "." with a file handle of what it does not know any more; an orphan that
     // it forgot is on its way out.
     if (name == "." && inode.nlink == 0) return fail(Cause::stale_inode, 0, ino.value);
@@ -91,12 +94,13 @@ Expected<Entry> Volume::Core::link(Ino ino, Ino parent, std::string_view name) {
         if (unnamed) TRY(adopt_orphan(one, *state, *inode));
         auto* above_inode = TRY(edit_inode(one, *above));
         const Time time = now();
-        TRY(directory(one, *above_inode).add(name, ino, inode->mode));
+        const std::uint64_t key = TRY(directory(one, *above_inode).add(name, ino, inode->mode));
         touch(*above_inode, time);
         ++inode->nlink;
         set_ctime(*inode, time);
         const media::Inode linked = *inode;
         TRY(one.commit());
+        state->set_name(parent, key);
         states_.add_lookup(*state);
         return Entry{attributes_of(linked, *state)};
     });
@@ -121,6 +125,7 @@ Expected<bool> Volume::Core::remove_once(Ino parent, std::string_view name, bool
     if (!found) return fail(Cause::not_found);
     const Use above = use(parent);
     const Use state = use(found->ino);
+    remember_name(*state, parent, name);
     const auto locks = lock_all({&*above, &*state});
     const auto above_now = TRY(read_directory_inode(*above));
     const auto still = TRY(directory(above_now).find(name));

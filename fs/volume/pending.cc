@@ -9,6 +9,7 @@
 
 #include "fs/inode/extended_attributes.h"
 #include "fs/volume/core.h"
+#include "fs/volume/layout_change.h"
 
 namespace pinfs {
 
@@ -36,8 +37,8 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
     const Use state = use(ino);
     for (;;) {
         const Exclusive lock{state->mutex};
-        TRY(locate(*state));
-        const TableLock table_lock{inodes_.mutex()};
+        LayoutChange layout{*this, *state, TRY(read_inode(*state))};
+        TRY(layout.prepare());
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, *state));
         if (inode->nlink > 0) return {};
@@ -49,10 +50,16 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
             S_ISREG(inode->mode) || (S_ISLNK(inode->mode) && inode->size > media::kInlineBytes);
         bool done = true;
         if (has_extents)
-            done = TRY(inode::Extents(one, *inode).remove_some(0, inode::kFileBlocksMax));
+            done = TRY(
+                inode::Extents(one, *inode).remove_some(0, inode::kFileBlocksMax, layout.away()));
         const std::size_t attribute_blocks =
             (inode->attributes_bytes + media::kPayloadBytes - 1) / media::kPayloadBytes;
         if (!done || !one.has_room(kFreeLogBytes + attribute_blocks * 256)) {
+            TRY(one.commit());
+            continue;
+        }
+        // Records whose owner is gone name the inode: nothing is left that they could mean.
+        if (const auto ended = layout.take_gone(one, kFreeLogBytes); TRY(std::move(ended))) {
             TRY(one.commit());
             continue;
         }
@@ -88,6 +95,7 @@ Expected<void> Volume::Core::finish_one(Ino ino) {
 
 Expected<void> Volume::Core::finish_pending() {
     Expected<void> result;
+    keep_once();
     std::unique_lock lock{pending_mutex_};
     while (!pending_.empty() || !lazy_.empty()) {
         const bool orphan = !pending_.empty();
@@ -145,6 +153,7 @@ void Volume::Core::start_background() {
     worker_ = std::thread{[this] {
         background();
     }};
+    start_keeper();
 }
 
 void Volume::Core::stop_background() {
@@ -154,6 +163,7 @@ void Volume::Core::stop_background() {
     }
     pending_changed_.notify_all();
     if (worker_.joinable()) worker_.join();
+    stop_keeper();
 }
 
 bool Volume::Core::gained_space() {

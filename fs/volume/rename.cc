@@ -58,6 +58,7 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     const Use moved = use(source->ino);
     const std::optional<Use> replaced =
         target ? std::optional<Use>{use(target->ino)} : std::nullopt;
+    if (replaced && !exchange) remember_name(**replaced, r.new_parent, r.new_name);
     const auto locks = lock_all({&*from, &*to, &*moved, replaced ? &**replaced : nullptr});
 
     const auto from_now = TRY(read_directory_inode(*from));
@@ -91,9 +92,10 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
         return directory(one, *from_inode)
             .retarget(source_now->key, r.name, Ino{left->inode->ino}, S_IFCHR);
     };
+    std::uint64_t new_key = target ? target_now->key : 0;
     if (!target) {
         TRY(leave());
-        TRY(directory(one, *to_inode).add(r.new_name, source->ino, moved_inode->mode));
+        new_key = TRY(directory(one, *to_inode).add(r.new_name, source->ino, moved_inode->mode));
         if (moves_directory) {
             --from_inode->nlink;
             ++to_inode->nlink;
@@ -133,6 +135,8 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     touch(*from_inode, time);
     touch(*to_inode, time);
     TRY(one.commit());
+    moved->set_name(r.new_parent, new_key);
+    if (exchange) (*replaced)->set_name(r.parent, source_now->key);
     if (left) inodes_in_use_.fetch_add(1);
     return true;
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "fs/volume/core.h"
+#include "fs/volume/layout_change.h"
 #include "fs/volume/protection.h"
 
 namespace pinfs {
@@ -17,12 +18,13 @@ using inode::kFileBlocksMax;
 Expected<void> Volume::Core::finish_cut(InodeState& state) {
     for (;;) {
         const Exclusive lock{state.mutex};
-        TRY(locate(state));
-        const TableLock table_lock{inodes_.mutex()};
+        LayoutChange layout{*this, state, TRY(read_inode(state))};
+        TRY(layout.prepare());
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, state));
         if ((inode->flags & media::kInodeCutting) == 0) return {};
-        const bool done = TRY(Extents(one, *inode).remove_some(inode->cut_begin, kFileBlocksMax));
+        const bool done =
+            TRY(Extents(one, *inode).remove_some(inode->cut_begin, kFileBlocksMax, layout.away()));
         if (done) {
             inode->flags &= ~media::kInodeCutting;
             inode->cut_begin = 0;
@@ -37,6 +39,17 @@ Expected<void> Volume::Core::finish_cut(InodeState& state) {
 Expected<void> Volume::Core::finish_old_cut(InodeState& state) {
     const RangeLock::Hold hold{state.ranges, 0, kToTheEnd, RangeLock::Mode::exclusive};
     return finish_cut(state);
+}
+
+/// What a truncation to `size_bytes` takes away: bytes from the block with the new end to the later
+/// of the old end and the last block. Empty if it lengthens the file, or leaves its length.
+Expected<std::pair<std::uint64_t, std::uint64_t>> Volume::Core::cut_of(const media::Inode& inode,
+                                                                       std::uint64_t size_bytes) {
+    if (size_bytes >= inode.size) return std::pair<std::uint64_t, std::uint64_t>{0, 0};
+    std::uint64_t end = round_up(inode.size, kBlockBytes);
+    if (const auto last = TRY(Extents(units_, inode).last()))
+        end = std::max(end, last->end() * kBlockBytes);
+    return std::pair{round_down(size_bytes, kBlockBytes), end};
 }
 
 /// On error nothing changed; after the first commit it cannot fail but for media errors, and mount
@@ -55,6 +68,8 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             TRY(refuse_protected(inode));
             old_size = inode.size;
             cutting = (inode.flags & media::kInodeCutting) != 0;
+            const auto [cut_begin, cut_end] = TRY(cut_of(inode, size_bytes));
+            TRY(admit_layout_change(state, cut_begin, cut_end));
         }
         if (cutting) {
             TRY(finish_old_cut(state));
@@ -68,8 +83,11 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             const Shared lock{state.mutex};
             const auto inode = TRY(read_inode(state));
             if (inode.size != old_size) continue;
+            const auto [cut_begin, cut_end] = TRY(cut_of(inode, size_bytes));
+            TRY(admit_layout_change(state, cut_begin, cut_end));
             const std::uint64_t tail_end = std::min(size_bytes, round_up(old_size, kBlockBytes));
-            if (tail_end > old_size) {
+            if (tail_end > old_size &&
+                !is_pinned(state, round_down(old_size, kBlockBytes), tail_end)) {
                 // What lies behind the end in its block becomes readable: zeros first, fenced with
                 // the commit's first step.
                 const auto tail = TRY(
@@ -80,21 +98,30 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
                 }
             }
         }
+        // Blocks that are reached are replaced whole, never kept in part (SPEC 2.5).
+        if (size_bytes < old_size && size_bytes % kBlockBytes != 0)
+            TRY(replace_block(state, size_bytes));
         bool done = true;
         media::Inode cut;
         {
             const Exclusive lock{state.mutex};
-            const TableLock table_lock{inodes_.mutex()};
+            LayoutChange layout{*this, state, TRY(read_inode(state))};
+            TRY(layout.prepare());
             Change one = this->change(space::Reserve::use);
             auto* inode = TRY(edit_inode(one, state));
             TRY(refuse_protected(*inode));
             inode->size = size_bytes;
             touch(*inode, now());
             TRY(apply(one, change, *inode));
-            if (size_bytes <= old_size) {
-                const std::uint64_t cut_begin = blocks_of(size_bytes);
+            const std::uint64_t cut_begin = blocks_of(size_bytes);
+            if (size_bytes < old_size)
+                layout.tell(one, size_bytes / kBlockBytes, blocks_of(old_size));
+            // What lies behind the end goes as well, unless somebody forbids it.
+            if (size_bytes < old_size ||
+                (size_bytes == old_size && !layout.is_forbidden(cut_begin, kFileBlocksMax))) {
                 inode->flags &= ~media::kInodeKeepBeyondEnd;
-                done = TRY(Extents(one, *inode).remove_some(cut_begin, kFileBlocksMax));
+                done =
+                    TRY(Extents(one, *inode).remove_some(cut_begin, kFileBlocksMax, layout.away()));
                 if (!done) {
                     inode->flags |= media::kInodeCutting;
                     inode->cut_begin = cut_begin;

@@ -114,62 +114,82 @@ Expected<std::vector<ExtentInfo>> Volume::extents(Ino ino, std::uint64_t offset_
                                                   std::uint64_t length_bytes, std::size_t at_most) {
     return core_->extents(ino, offset_bytes, length_bytes, at_most);
 }
-Expected<std::uint64_t> Volume::open_context(const pin::Owner&) {
-    return fail(Cause::not_supported);
+Expected<std::uint64_t> Volume::open_context(const pin::Owner& owner) {
+    return core_->open_context(owner);
 }
-void Volume::close_context(std::uint64_t) {}
-Expected<std::uint64_t> Volume::open_guard(std::uint64_t) { return fail(Cause::not_supported); }
-void Volume::close_guard(std::uint64_t) {}
-void Volume::set_event_sink(std::function<void(std::uint64_t)>) {}
-Expected<std::optional<pin::Event>> Volume::next_event(std::uint64_t) {
-    return fail(Cause::not_supported);
+void Volume::close_context(std::uint64_t context) { core_->close_context(context); }
+Expected<std::uint64_t> Volume::open_guard(std::uint64_t context) {
+    return core_->open_guard(context);
 }
-bool Volume::has_event(std::uint64_t) { return false; }
-Expected<LeaseAnswer> Volume::set_lease(OpenFile, const LeaseRequest&) {
-    return fail(Cause::not_supported);
+void Volume::close_guard(std::uint64_t guard) { core_->close_guard(guard); }
+void Volume::set_event_sink(std::function<void(std::uint64_t context)> wake) {
+    core_->set_event_sink(std::move(wake));
 }
-Expected<LeaseAnswer> Volume::lease(OpenFile, std::uint64_t, std::uint64_t) {
-    return fail(Cause::not_supported);
+Expected<std::optional<pin::Event>> Volume::next_event(std::uint64_t context) {
+    return core_->next_event(context);
 }
-Expected<void> Volume::drop_lease(OpenFile, std::uint64_t, std::uint64_t) {
-    return fail(Cause::not_supported);
+bool Volume::has_event(std::uint64_t context) { return core_->has_event(context); }
+Expected<LeaseAnswer> Volume::set_lease(OpenFile file, const LeaseRequest& request) {
+    return core_->set_lease(file, request);
 }
-void Volume::drop_leases(OpenFile) {}
-Expected<MapAnswer> Volume::map(OpenFile, const MapRequest&) { return fail(Cause::not_supported); }
-Expected<void> Volume::unmap(std::uint64_t, std::uint64_t) { return fail(Cause::not_supported); }
-Expected<LayoutAnswer> Volume::reload_map(std::uint64_t, std::uint64_t, std::uint64_t,
-                                          std::uint64_t) {
-    return fail(Cause::not_supported);
+Expected<LeaseAnswer> Volume::lease(OpenFile file, std::uint64_t offset_bytes,
+                                    std::uint64_t length_bytes) {
+    return core_->lease(file, offset_bytes, length_bytes);
 }
-Expected<void> Volume::declare_clean(std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t) {
-    return fail(Cause::not_supported);
+Expected<void> Volume::drop_lease(OpenFile file, std::uint64_t offset_bytes,
+                                  std::uint64_t length_bytes) {
+    return core_->drop_lease(file, offset_bytes, length_bytes);
 }
-Expected<LayoutAnswer> Volume::layout(Ino, std::uint64_t, std::uint64_t) {
-    return fail(Cause::not_supported);
+void Volume::drop_leases(OpenFile file) { core_->drop_leases(file); }
+Expected<MapAnswer> Volume::map(OpenFile file, const MapRequest& request) {
+    return core_->map(file, request);
 }
-Expected<PinAnswer> Volume::pin(OpenFile, const PinRequest&) { return fail(Cause::not_supported); }
-Expected<void> Volume::unpin(const pin::Owner&, std::uint64_t, std::uint64_t) {
-    return fail(Cause::not_supported);
+Expected<void> Volume::unmap(std::uint64_t context, std::uint64_t id) {
+    return core_->unmap(context, id);
 }
-Expected<std::vector<Extent>> Volume::pin_extents(const pin::Owner&, std::uint64_t, std::uint64_t) {
-    return fail(Cause::not_supported);
+Expected<LayoutAnswer> Volume::reload_map(std::uint64_t context, std::uint64_t id,
+                                          std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+    return core_->reload_map(context, id, offset_bytes, length_bytes);
 }
-Expected<PinAnswer> Volume::adopt_pin(const pin::Owner&, std::uint64_t, std::uint64_t,
-                                      const std::array<std::uint8_t, 16>&) {
-    return fail(Cause::not_supported);
+Expected<void> Volume::declare_clean(std::uint64_t context, std::uint64_t id,
+                                     std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+    return core_->declare_clean(context, id, offset_bytes, length_bytes);
 }
-Expected<PinAnswer> Volume::transfer_pin(std::uint64_t, const pin::Owner&, std::uint64_t,
-                                         std::uint64_t) {
-    return fail(Cause::not_supported);
+Expected<LayoutAnswer> Volume::layout(Ino ino, std::uint64_t offset_bytes,
+                                      std::uint64_t length_bytes) {
+    return core_->layout(ino, offset_bytes, length_bytes);
 }
-Expected<void> Volume::revoke(std::uint64_t, std::uint64_t) { return fail(Cause::not_supported); }
-Expected<void> Volume::release_hold(std::uint64_t) { return fail(Cause::not_supported); }
-Expected<std::vector<PinnedItem>> Volume::pinned(const PinnedFilter&) {
-    return fail(Cause::not_supported);
+Expected<PinAnswer> Volume::pin(OpenFile file, const PinRequest& request) {
+    return core_->pin(file, request);
 }
-PinnedTotals Volume::pinned_totals() { return {}; }
-std::pair<std::uint64_t, std::uint64_t> Volume::charged_bytes(std::uint32_t) { return {}; }
-std::string Volume::describe(std::uint64_t) { return {}; }
+Expected<void> Volume::unpin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation) {
+    return core_->unpin(who, id, generation);
+}
+Expected<std::vector<Extent>> Volume::pin_extents(const pin::Owner& who, std::uint64_t id,
+                                                  std::uint64_t generation) {
+    return core_->pin_extents(who, id, generation);
+}
+Expected<PinAnswer> Volume::adopt_pin(const pin::Owner& who, std::uint64_t id,
+                                      std::uint64_t generation,
+                                      const std::array<std::uint8_t, 16>& secret) {
+    return core_->adopt_pin(who, id, generation, secret);
+}
+Expected<PinAnswer> Volume::transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,
+                                         std::uint64_t generation) {
+    return core_->transfer_pin(from, to, id, generation);
+}
+Expected<void> Volume::revoke(std::uint64_t id, std::uint64_t grace_ms) {
+    return core_->revoke(id, grace_ms);
+}
+Expected<void> Volume::release_hold(std::uint64_t id) { return core_->release_hold(id); }
+Expected<std::vector<PinnedItem>> Volume::pinned(const PinnedFilter& filter) {
+    return core_->pinned(filter);
+}
+PinnedTotals Volume::pinned_totals() { return core_->pinned_totals(); }
+std::pair<std::uint64_t, std::uint64_t> Volume::charged_bytes(std::uint32_t uid) {
+    return core_->charged_bytes(uid);
+}
+std::string Volume::describe(std::uint64_t id) { return core_->describe(id); }
 const pmem::Region& Volume::region() const { return core_->region(); }
 std::array<std::uint8_t, 16> Volume::uuid() const { return core_->uuid(); }
 Expected<void> Volume::finish_pending() { return core_->finish_pending(); }

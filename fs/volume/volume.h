@@ -103,6 +103,7 @@ struct MountOptions {
     AtimePolicy atime = AtimePolicy::relative;
     bool directory_atime = true;  ///< also that of directories
     std::string machine_id;       ///< 32 hex digits; empty: read /etc/machine-id
+    std::string boot_id;          ///< the same; empty: /proc/sys/kernel/random/boot_id
     bool background = true;       ///< own threads for orphans and times; tests run them by hand
     pin::Limits limits;           ///< of leases, maps, pins and holds
     /// A hold whose release cannot be proven ends after this time all the same; 0: never.
@@ -275,7 +276,7 @@ public:
     [[nodiscard]] bool has_event(std::uint64_t context);
 
     // Leases (SPEC 2). Errors of all: not_leasable, invalid_argument.
-    /// Errors: not_leaser, lease_conflict, pins_outlive_lease, limit_*.
+    /// Errors: not_leaser, lease_conflict, range_pinned, limit_*.
     Expected<LeaseAnswer> set_lease(OpenFile file, const LeaseRequest& request);
     /// The first lease of the open file that meets the range. Errors: no_such_record.
     Expected<LeaseAnswer> lease(OpenFile file, std::uint64_t offset_bytes,

@@ -21,10 +21,11 @@ std::span<std::byte> new_memory(std::uint64_t bytes) {
 /// As persistent memory that is flushed line by line, so that nothing above is left out.
 pmem::Capabilities recorded_capabilities() {
     pmem::Capabilities capabilities;
-    capabilities.kind = pmem::Kind::fsdax;
+    capabilities.kind = pmem::Kind::tmpfs;  // its pages can be taken from a device
     capabilities.flush = pmem::Flush::line;
     capabilities.map_sync = true;
     capabilities.persistent = true;
+    capabilities.pinnable = true;
     return capabilities;
 }
 

@@ -35,7 +35,7 @@ public:
         allocator_.emplace(*units_, super_.region_bytes / kBlockBytes, super_.zone_groups);
         allocator_->set_free_blocks(totals.free_blocks);
         table_.emplace(*units_, media::kTableInodes, super_.state_offset,
-                       offsetof(media::State, inodes));
+                       offsetof(media::State, inodes), table_mutex_);
         must(table_->load());
         table_->set_used(totals.inodes);
         return replay;
@@ -67,6 +67,7 @@ private:
     std::optional<journal::Units> units_;
     std::optional<journal::Journal> journal_;
     std::optional<space::Allocator> allocator_;
+    RankedMutex<LockRank::inode_chunk> table_mutex_;
     std::optional<inode::Table> table_;
 };
 

@@ -20,10 +20,11 @@ constexpr std::uint64_t kReadWholeBytes = std::uint64_t{2} << 20;
 
 pmem::Capabilities capabilities() {
     pmem::Capabilities capabilities;
-    capabilities.kind = pmem::Kind::fsdax;
+    capabilities.kind = pmem::Kind::tmpfs;  // its pages can be taken from a device
     capabilities.flush = pmem::Flush::line;
     capabilities.map_sync = true;
     capabilities.persistent = true;
+    capabilities.pinnable = true;
     return capabilities;
 }
 

@@ -328,8 +328,11 @@ TEST_CASE("check: every field of a record", "[check][corruption]") {
                 FIELD(Record, secret, 1, kAnyValueIsRight),
                 FIELD(Record, command, 1, kAnyValueIsRight),
                 FIELD(Record, descriptor, 1, kAnyValueIsRight),
-                FIELD(Record, label, 1, kAnyValueIsRight),
-                FIELD(Record, reserved, 1, kAnyValueIsRight)};
+                FIELD(Record, reserved, 1, kAnyValueIsRight),
+                FIELD(Record, user_data, 1, kAnyValueIsRight),
+                FIELD(Record, parent, 1, kAnyValueIsRight),
+                FIELD(Record, name_key, 1, kAnyValueIsRight),
+                FIELD(Record, label, 1, kAnyValueIsRight)};
     };
     patched.each_of_unit<media::Record>(fields(Kind::record_field, 1),
                                         image.record_at(patched.sample().map_record),

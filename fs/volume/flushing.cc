@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// fsync of what clients and devices stored past us (SPEC 6.3): flushes the written blocks of maps
+// and pins that somebody may have dirtied.
+#include <algorithm>
+#include <thread>
+
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+namespace {
+
+/// Below this a second thread costs more than it brings.
+constexpr std::uint64_t kThreadBytesMin = 32 << 20;
+constexpr unsigned kThreadsMax = 8;
+
+}  // namespace
+
+/// Everything undeclared of the file.
+Expected<void> Volume::Core::flush_reached(InodeState& state) {
+    if (region_.capabilities().flush == pmem::Flush::none || !state.watched.load()) return {};
+    pin::RangeSet dirty;
+    {
+        const PinsLock lock{pins_mutex_};
+        const pin::FilePins* const file = registry_.find(state.ino.value);
+        if (file == nullptr) return {};
+        const auto collect = [&](const pin::Reference& reference) {
+            if (reference.writable && !reference.self_flushed)
+                reference.declared.for_each_gap(
+                    reference.begin, reference.end,
+                    [&](std::uint64_t begin, std::uint64_t end) { dirty.add(begin, end); });
+            return true;
+        };
+        file->maps.for_each(0, UINT64_MAX, collect);
+        file->pins.for_each(0, UINT64_MAX, collect);
+        file->gone.for_each(0, UINT64_MAX, collect);
+    }
+    if (dirty.empty()) return {};
+    Expected<void> result;
+    dirty.for_each([&](std::uint64_t begin, std::uint64_t end) {
+        if (result) result = flush_range(state, begin, end);
+    });
+    set_lazy_time(state);
+    return result;
+}
+
+Expected<void> Volume::Core::flush_range(InodeState& state, std::uint64_t begin_bytes,
+                                         std::uint64_t end_bytes) {
+    if (region_.capabilities().flush == pmem::Flush::none) return {};
+    const RangeLock::Hold hold{state.ranges, begin_bytes, end_bytes, RangeLock::Mode::shared};
+    struct Piece {
+        std::uint64_t offset;
+        std::uint64_t bytes;
+    };
+    std::vector<Piece> pieces;
+    std::uint64_t bytes = 0;
+    for (const Extent& extent : TRY(extents_of(state, begin_bytes, end_bytes, /*holes_too=*/true)))
+        for (std::uint64_t at = 0; at < extent.bytes; at += kThreadBytesMin) {
+            pieces.push_back(
+                {extent.region_offset + at, std::min(kThreadBytesMin, extent.bytes - at)});
+            bytes += pieces.back().bytes;
+        }
+    std::atomic<std::size_t> next{0};
+    std::mutex failed_mutex;
+    Expected<void> result;
+    // A fence orders the flushes of its own thread only.
+    const auto work = [&] {
+        for (std::size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
+            const auto flushed = region_.flush(pieces[i].offset, pieces[i].bytes);
+            const std::scoped_lock lock{failed_mutex};
+            if (!flushed) result = flushed;
+        }
+        region_.fence();
+    };
+    const auto threads = static_cast<unsigned>(std::min<std::uint64_t>(
+        {bytes / kThreadBytesMin, std::thread::hardware_concurrency(), kThreadsMax}));
+    std::vector<std::thread> others;
+    for (unsigned i = 1; i < threads; ++i) {
+        try {
+            others.emplace_back(work);
+        } catch (const std::system_error&) {
+            break;  // those that run do it all
+        }
+    }
+    work();
+    for (std::thread& other : others) other.join();
+    return result;
+}
+
+}  // namespace pinfs

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Direct maps (SPEC 5.1), and what maps and pins have in common: blocks for all of a range before
+// anybody reaches it.
+#include <algorithm>
+
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+using inode::Extents;
+using inode::Mapping;
+
+namespace {
+
+/// Zeroed and committed in one step: how long others wait for the range.
+constexpr std::uint64_t kPopulateBlocks = 16 * media::kRunBlocks;
+constexpr int kAttemptsMax = 100;  // against somebody who punches holes all the time
+
+}  // namespace
+
+Expected<bool> Volume::Core::is_written(InodeState& state, std::uint64_t begin_block,
+                                        std::uint64_t end_block) {
+    const Shared lock{state.mutex};
+    const auto inode = TRY(read_inode(state));
+    const auto pieces = TRY(Extents(units_, inode).map(begin_block, end_block));
+    return std::ranges::all_of(pieces, &Mapping::is_written);
+}
+
+/// A hole gets blocks, and what is not written yet becomes zeros: durable before anybody may reach
+/// it. On failure nothing remains but zeroed blocks.
+Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_bytes,
+                                      std::uint64_t end_bytes) {
+    for (std::uint64_t at = begin_bytes / kBlockBytes; at < blocks_of(end_bytes);) {
+        std::uint64_t stop = std::min(blocks_of(end_bytes), at + kPopulateBlocks);
+        if (TRY(is_written(state, at, stop))) {
+            at = stop;
+            continue;
+        }
+        const RangeLock::Hold hold{state.ranges, at * kBlockBytes, stop * kBlockBytes,
+                                   RangeLock::Mode::exclusive};
+        std::vector<Mapping> pieces;
+        std::uint64_t goal = 0;
+        {
+            const Shared lock{state.mutex};
+            const auto inode = TRY(read_inode(state));
+            stop = std::min(stop, blocks_of(inode.size));
+            if (at >= stop) return {};  // it was cut meanwhile: the caller looks again
+            const Extents extents{units_, inode};
+            pieces = TRY(extents.map(at, stop));
+            if (at > 0) {
+                const auto before = TRY(extents.map(at - 1, at));
+                if (!before[0].is_hole()) goal = before[0].start_block + 1;
+            }
+        }
+        Change one = change(space::Reserve::keep);
+        std::vector<Mapping> added;
+        for (const Mapping& piece : pieces) {
+            if (!piece.is_hole()) {
+                if (piece.unwritten)
+                    TRY(region_.zero(piece.start_block * kBlockBytes, piece.blocks * kBlockBytes));
+                goal = piece.start_block + piece.blocks;
+                continue;
+            }
+            std::uint64_t file_block = piece.file_block;
+            for (const BlockRun run : TRY(one.allocate({.blocks = piece.blocks,
+                                      .goal = goal,
+                                      .aligned = piece.blocks >= kRunBlocks}))) {
+                TRY(region_.zero(run.begin * kBlockBytes, run.count * kBlockBytes));
+                added.push_back(
+                    {.file_block = file_block, .blocks = run.count, .start_block = run.begin});
+                file_block += run.count;
+                goal = run.end();
+            }
+        }
+        region_.fence();  // zeros | the change that names them
+        const Exclusive lock{state.mutex};
+        auto* inode = TRY(edit_inode(one, state));
+        Extents extents{one, *inode};
+        for (const Mapping& piece : added) {
+            TRY(extents.add(piece));
+            inode->blocks += piece.blocks;
+        }
+        TRY(extents.mark(at, stop, false));
+        TRY(one.commit());
+        at = stop;
+    }
+    return {};
+}
+
+/// Bytes behind the end, in its block: zeros before somebody reaches them who is not us. The range
+/// is held.
+Expected<void> Volume::Core::zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
+                                             std::uint64_t end_bytes) {
+    const Shared lock{state.mutex};
+    const auto inode = TRY(read_inode(state));
+    const std::uint64_t end = round_up(inode.size, kBlockBytes);
+    if (inode.size == end || end > end_bytes || inode.size < begin_bytes) return {};
+    if (is_pinned(state, end - kBlockBytes, end)) return {};
+    const auto tail = TRY(Extents(units_, inode).map(end / kBlockBytes - 1, end / kBlockBytes));
+    if (!tail[0].is_written()) return {};
+    TRY(region_.zero(tail[0].start_block * kBlockBytes + inode.size % kBlockBytes,
+                     end - inode.size));
+    region_.fence();
+    return {};
+}
+
+Expected<std::vector<Extent>> Volume::Core::extents_of(InodeState& state, std::uint64_t begin_bytes,
+                                                       std::uint64_t end_bytes, bool holes_too) {
+    const Shared lock{state.mutex};
+    const auto inode = TRY(read_inode(state));
+    std::vector<Extent> found;
+    for (const Mapping& piece :
+         TRY(Extents(units_, inode).map(begin_bytes / kBlockBytes, blocks_of(end_bytes)))) {
+        if (!piece.is_written()) {
+            if (!holes_too) return fail(Cause::holes_in_range, 0, inode.ino);
+            continue;
+        }
+        const Extent next{.file_offset = piece.file_block * kBlockBytes,
+                          .region_offset = piece.start_block * kBlockBytes,
+                          .bytes = piece.blocks * kBlockBytes};
+        if (!found.empty() && found.back().file_offset + found.back().bytes == next.file_offset &&
+            found.back().region_offset + found.back().bytes == next.region_offset)
+            found.back().bytes += next.bytes;
+        else
+            found.push_back(next);
+    }
+    return found;
+}
+
+Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) {
+    TRY(admit_change());
+    const std::uint64_t unit = std::max<std::uint64_t>(super_.map_unit_bytes, kBlockBytes);
+    if (request.length_bytes == 0 || request.offset_bytes >= kFileBytesMax ||
+        request.length_bytes > kFileBytesMax - request.offset_bytes)
+        return fail(Cause::invalid_argument);
+    if (request.offset_bytes % unit != 0) return fail(Cause::unaligned);
+    const std::uint64_t begin = request.offset_bytes;
+    const std::uint64_t end = round_up(begin + request.length_bytes, kBlockBytes);
+    const Use state = use(file.ino);
+    TRY(read_leasable(*state));
+    const auto admit = [&]() -> Expected<void> {
+        const pin::FilePins* const pins = registry_.find(file.ino.value);
+        if (pins == nullptr) return fail(Cause::no_lease);
+        return pins->admit_map(file.handle, begin, end);
+    };
+    {
+        const PinsLock lock{pins_mutex_};
+        TRY(admit());
+    }
+    for (int attempt = 1;; ++attempt) {
+        if (end > round_up(TRY(read_leasable(*state)).size, kBlockBytes))
+            return fail(Cause::beyond_end);
+        if (request.allocate) TRY(with_space([&] { return populate(*state, begin, end); }));
+        const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
+        auto extents = extents_of(*state, begin, end, /*holes_too=*/false);
+        // Cut or punched between: a new look, and the end of the file may be another.
+        if (!extents && extents.error().cause == Cause::holes_in_range && request.allocate &&
+            attempt < kAttemptsMax)
+            continue;
+        if (!extents) return std::unexpected(extents.error());
+        const auto inode = TRY(read_leasable(*state));
+        if (end > round_up(inode.size, kBlockBytes)) return fail(Cause::beyond_end);
+        TRY(zero_behind_end(*state, begin, end));
+
+        const PinsLock lock{pins_mutex_};
+        TRY(admit());
+        if (registry_.context(request.owner.context) == nullptr ||
+            !registry_.has_guard(request.guard))
+            return fail(Cause::no_such_context);
+        TRY(registry_.charges.add(request.owner.uid, end - begin));
+        auto map = std::make_unique<pin::Map>();
+        map->begin = begin;
+        map->end = end;
+        map->kind = pin::ReferenceKind::map;
+        map->ino = inode.ino;
+        map->ino_generation = inode.generation;
+        map->owner = request.owner;
+        map->user_data = request.user_data;
+        map->made_seconds = now().seconds;
+        map->writable = request.writable;
+        map->self_flushed = request.self_flushed;
+        map->guard = request.guard;
+        MapAnswer answer{
+            .id = 0, .generation = state->layout_changes.load(), .extents = *std::move(extents)};
+        const auto entered =
+            enter(*state, std::move(map), [&](const pin::Reference& made) { answer.id = made.id; });
+        if (!entered) {
+            registry_.charges.remove(request.owner.uid, end - begin);
+            return std::unexpected(entered.error());
+        }
+        if (request.writable) set_lazy_time(*state);
+        return answer;
+    }
+}
+
+/// Numbers it and makes it durable. The pins' lock is held, and the range.
+Expected<void> Volume::Core::enter(InodeState& state, std::unique_ptr<pin::Reference> reference,
+                                   const std::function<void(const pin::Reference&)>& numbered) {
+    const TableLock table_lock{table_mutex_};
+    TRY(prepare_records());
+    reference->id = take_record_id();
+    reference->generation = take_generation();
+    numbered(*reference);
+    Change one = change(space::Reserve::use);
+    TRY(store_reference(one, state, std::move(reference)));
+    return one.commit();
+}
+
+Expected<void> Volume::Core::unmap(std::uint64_t context, std::uint64_t id) {
+    TRY(admit_read());
+    Ino ino;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    bool writable = false;
+    {
+        const PinsLock lock{pins_mutex_};
+        const pin::Map* const map = find_map(context, id);
+        if (map == nullptr) return fail(Cause::no_such_record);
+        ino = Ino{map->ino};
+        begin = map->begin;
+        end = map->end;
+        writable = map->writable && !map->self_flushed;
+    }
+    const Use state = use(ino);
+    if (writable) TRY(flush_range(*state, begin, end));
+    {
+        const PinsLock lock{pins_mutex_};
+        pin::Map* const map = find_map(context, id);
+        if (map == nullptr) return fail(Cause::no_such_record);
+        if (map->writable) set_lazy_time(*state);
+        TRY(end_reference(*state, *map));
+        forget_if_unwatched(*state);
+    }
+    disturb_keeper();
+    return {};
+}
+
+/// A map of this context that has not ended. The pins' lock is held.
+pin::Map* Volume::Core::find_map(std::uint64_t context, std::uint64_t id) {
+    pin::Reference* const found = registry_.reference(id);
+    const bool is_its = found != nullptr && found->kind == pin::ReferenceKind::map &&
+                        found->state != pin::ReferenceState::gone &&
+                        found->owner.context == context;
+    return is_its ? found : nullptr;
+}
+
+Expected<LayoutAnswer> Volume::Core::reload_map(std::uint64_t context, std::uint64_t id,
+                                                std::uint64_t offset_bytes,
+                                                std::uint64_t length_bytes) {
+    TRY(admit_read());
+    if (length_bytes > UINT64_MAX - kBlockBytes - offset_bytes)
+        return fail(Cause::invalid_argument);
+    std::uint64_t begin = round_down(offset_bytes, kBlockBytes);
+    std::uint64_t end = round_up(offset_bytes + length_bytes, kBlockBytes);
+    Ino ino;
+    {
+        const PinsLock lock{pins_mutex_};
+        const pin::Map* const map = find_map(context, id);
+        if (map == nullptr) return fail(Cause::no_such_record);
+        ino = Ino{map->ino};
+        begin = std::max(begin, map->begin);
+        end = std::min(end, map->end);
+    }
+    if (begin >= end) return fail(Cause::invalid_argument);
+    const Use state = use(ino);
+    // A hole reads as zeros through a map too, as long as there is space for that.
+    if (!read_only_) {
+        const auto filled = with_space([&] { return populate(*state, begin, end); });
+        if (!filled && filled.error().cause != Cause::no_space)
+            return std::unexpected(filled.error());
+    }
+    const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
+    LayoutAnswer answer;
+    TRY(zero_behind_end(*state, begin, end));
+    answer.extents = TRY(extents_of(*state, begin, end, /*holes_too=*/true));
+    {
+        const Shared lock{state->mutex};
+        answer.size_bytes = TRY(read_inode(*state)).size;
+    }
+    const PinsLock lock{pins_mutex_};
+    pin::Map* const map = find_map(context, id);
+    if (map == nullptr) return fail(Cause::no_such_record);
+    answer.generation = state->layout_changes.load();
+    for (const Extent& extent : answer.extents)
+        map->stale.remove(extent.file_offset, extent.file_offset + extent.bytes);
+    return answer;
+}
+
+Expected<void> Volume::Core::declare_clean(std::uint64_t context, std::uint64_t id,
+                                           std::uint64_t offset_bytes, std::uint64_t length_bytes) {
+    TRY(admit_read());
+    if (length_bytes > UINT64_MAX - offset_bytes) return fail(Cause::invalid_argument);
+    const PinsLock lock{pins_mutex_};
+    pin::Map* const map = find_map(context, id);
+    if (map == nullptr) return fail(Cause::no_such_record);
+    map->declared.add(std::max(offset_bytes, map->begin),
+                      std::min(offset_bytes + length_bytes, map->end));
+    return {};
+}
+
+Expected<LayoutAnswer> Volume::Core::layout(Ino ino, std::uint64_t offset_bytes,
+                                            std::uint64_t length_bytes) {
+    TRY(admit_read());
+    const Use state = use(ino);
+    const auto inode = TRY(read_leasable(*state));
+    const std::uint64_t begin = round_down(std::min(offset_bytes, kFileBytesMax), kBlockBytes);
+    const std::uint64_t end =
+        round_up(begin + std::min(length_bytes, kFileBytesMax - begin), kBlockBytes);
+    LayoutAnswer answer;
+    answer.generation = state->layout_changes.load();
+    answer.size_bytes = inode.size;
+    answer.extents = TRY(extents_of(*state, begin, std::min(end, round_up(inode.size, kBlockBytes)),
+                                    /*holes_too=*/true));
+    return answer;
+}
+
+}  // namespace pinfs

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pins (SPEC 3).
+#include <sys/random.h>
+
+#include <algorithm>
+
+#include "fs/volume/core.h"
+
+namespace pinfs {
+
+namespace {
+
+constexpr int kAttemptsMax = 100;  // against somebody who cuts and grows the file all the time
+
+PinAnswer answer_of(const pin::Pin& pin) {
+    return {.id = pin.id,
+            .generation = pin.generation,
+            .begin = pin.begin,
+            .end = pin.end,
+            .user_data = pin.user_data,
+            .secret = pin.secret,
+            .extent_count = 0};
+}
+
+}  // namespace
+
+Expected<PinAnswer> Volume::Core::pin(OpenFile file, const PinRequest& request) {
+    TRY(admit_change());
+    if (request.length_bytes == 0 || request.offset_bytes > kFileBytesMax ||
+        request.length_bytes > kFileBytesMax - request.offset_bytes)
+        return fail(Cause::invalid_argument);
+    const std::uint64_t wanted_end = request.offset_bytes + request.length_bytes;
+    const std::uint64_t begin = round_down(request.offset_bytes, kBlockBytes);
+    const std::uint64_t end = round_up(wanted_end, kBlockBytes);
+    if (request.owner.context == 0 && request.owner.process.pid == 0)
+        return fail(Cause::outside_namespace);
+    const Use state = use(file.ino);
+    TRY(read_leasable(*state));
+    if (!region_.capabilities().pinnable) return fail(Cause::region_not_pinnable);
+    const auto admit = [&]() -> Expected<bool> {
+        const pin::FilePins* const pins = registry_.find(file.ino.value);
+        if (pins == nullptr) return fail(Cause::no_exclusive_lease);
+        return pins->admit_pin(file.handle, begin, end);
+    };
+    {
+        const PinsLock lock{pins_mutex_};
+        TRY(admit());
+    }
+    for (int attempt = 1;; ++attempt) {
+        if (wanted_end > TRY(read_leasable(*state)).size) return fail(Cause::beyond_end);
+        TRY(with_space([&] { return populate(*state, begin, end); }));
+        const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
+        const auto extents = extents_of(*state, begin, end, /*holes_too=*/false);
+        if (!extents && extents.error().cause == Cause::holes_in_range && attempt < kAttemptsMax)
+            continue;
+        if (!extents) return std::unexpected(extents.error());
+        const auto inode = TRY(read_leasable(*state));
+        if (wanted_end > inode.size) return fail(Cause::beyond_end);
+        TRY(zero_behind_end(*state, begin, end));
+
+        const PinsLock lock{pins_mutex_};
+        const bool shared = TRY(admit());
+        if (request.owner.context != 0 && registry_.context(request.owner.context) == nullptr)
+            return fail(Cause::no_such_context);
+        TRY(registry_.charges.add(request.owner.uid, end - begin));
+        auto pin = std::make_unique<pin::Pin>();
+        pin->begin = begin;
+        pin->end = end;
+        pin->kind = pin::ReferenceKind::pin;
+        pin->ino = inode.ino;
+        pin->ino_generation = inode.generation;
+        pin->owner = request.owner;
+        pin->user_data = request.user_data;
+        pin->made_seconds = now().seconds;
+        pin->writable = request.device_writes;
+        pin->shared = shared;
+        pin->descriptor = request.descriptor;
+        pin->label = request.label;
+        const auto random = ::getrandom(pin->secret.data(), pin->secret.size(), 0);
+        PinAnswer answer;
+        const auto entered =
+            random == static_cast<ssize_t>(pin->secret.size())
+                ? enter(*state, std::move(pin),
+                        [&](const pin::Reference& made) { answer = answer_of(made); })
+                : Expected<void>{fail_errno(errno)};
+        if (!entered) {
+            registry_.charges.remove(request.owner.uid, end - begin);
+            return std::unexpected(entered.error());
+        }
+        answer.extent_count = extents->size();
+        if (request.device_writes) set_lazy_time(*state);
+        return answer;
+    }
+}
+
+/// A pin of `who` that has not ended. The pins' lock is held.
+pin::Pin* Volume::Core::find_pin(const pin::Owner& who, std::uint64_t id,
+                                 std::uint64_t generation) {
+    pin::Reference* const found = registry_.reference(id);
+    const bool is_its = found != nullptr && found->kind == pin::ReferenceKind::pin &&
+                        found->state != pin::ReferenceState::gone &&
+                        found->generation == generation &&
+                        (found->owner.context != 0 ? found->owner.context == who.context
+                                                   : found->owner.process == who.process);
+    return is_its ? found : nullptr;
+}
+
+Expected<void> Volume::Core::unpin(const pin::Owner& who, std::uint64_t id,
+                                   std::uint64_t generation) {
+    TRY(admit_read());
+    Ino ino;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    bool writable = false;
+    {
+        const PinsLock lock{pins_mutex_};
+        const pin::Pin* const pin = find_pin(who, id, generation);
+        if (pin == nullptr) return fail(Cause::no_such_record);
+        ino = Ino{pin->ino};
+        begin = pin->begin;
+        end = pin->end;
+        writable = pin->writable;
+    }
+    inject_delay();
+    const Use state = use(ino);
+    if (writable) TRY(flush_range(*state, begin, end));
+    {
+        const PinsLock lock{pins_mutex_};
+        pin::Pin* const pin = find_pin(who, id, generation);
+        if (pin == nullptr) return fail(Cause::no_such_record);
+        if (writable) set_lazy_time(*state);
+        TRY(end_reference(*state, *pin));
+        forget_if_unwatched(*state);
+    }
+    return {};
+}
+
+Expected<std::vector<Extent>> Volume::Core::pin_extents(const pin::Owner& who, std::uint64_t id,
+                                                        std::uint64_t generation) {
+    TRY(admit_read());
+    Ino ino;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    {
+        const PinsLock lock{pins_mutex_};
+        const pin::Pin* const pin = find_pin(who, id, generation);
+        if (pin == nullptr) return fail(Cause::no_such_record);
+        ino = Ino{pin->ino};
+        begin = pin->begin;
+        end = pin->end;
+    }
+    const Use state = use(ino);
+    return extents_of(*state, begin, end, /*holes_too=*/false);
+}
+
+/// Makes `pin` another owner's, durably. The pins' lock is held.
+Expected<PinAnswer> Volume::Core::give_pin(pin::Pin& pin, const pin::Owner& to) {
+    const std::uint64_t bytes = pin.end - pin.begin;
+    TRY(registry_.charges.add(to.uid, bytes));
+    pin::Reference changed;
+    changed.kind = pin.kind;
+    changed.begin = pin.begin;
+    changed.end = pin.end;
+    changed.state = pin::ReferenceState::live;
+    changed.id = pin.id;
+    changed.generation = pin.generation;
+    changed.ino = pin.ino;
+    changed.ino_generation = pin.ino_generation;
+    changed.owner = to;
+    changed.user_data = pin.user_data;
+    changed.made_seconds = pin.made_seconds;
+    changed.writable = pin.writable;
+    changed.shared = pin.shared;
+    changed.secret = pin.secret;
+    changed.descriptor = pin.descriptor;
+    changed.label = pin.label;
+    changed.slot_offset = pin.slot_offset;
+    const auto written = [&]() -> Expected<void> {
+        const TableLock table_lock{table_mutex_};
+        Change one = change(space::Reserve::use);
+        TRY(update_record(one, changed));
+        return one.commit();
+    }();
+    registry_.charges.remove(to.uid, bytes);  // moved with the pin, below
+    if (!written) return std::unexpected(written.error());
+    registry_.move(pin, to);
+    return answer_of(pin);
+}
+
+Expected<PinAnswer> Volume::Core::adopt_pin(const pin::Owner& who, std::uint64_t id,
+                                            std::uint64_t generation,
+                                            const std::array<std::uint8_t, 16>& secret) {
+    TRY(admit_change());
+    const PinsLock lock{pins_mutex_};
+    if (registry_.context(who.context) == nullptr) return fail(Cause::no_such_context);
+    pin::Reference* const pin = registry_.reference(id);
+    if (pin == nullptr || pin->kind != pin::ReferenceKind::pin || pin->generation != generation ||
+        pin->state != pin::ReferenceState::recovered)
+        return fail(Cause::no_such_record);
+    const bool is_owner = who.process.pid != 0 && pin->owner.process == who.process;
+    // Compared whole, so that its time tells nothing.
+    unsigned differs = 0;
+    for (std::size_t i = 0; i < secret.size(); ++i)
+        differs |= static_cast<unsigned>(secret[i] ^ pin->secret[i]);
+    if (!is_owner && differs != 0) return fail(Cause::not_adoptable);
+    return give_pin(*pin, who);
+}
+
+Expected<PinAnswer> Volume::Core::transfer_pin(std::uint64_t from, const pin::Owner& to,
+                                               std::uint64_t id, std::uint64_t generation) {
+    TRY(admit_change());
+    const PinsLock lock{pins_mutex_};
+    if (registry_.context(from) == nullptr || registry_.context(to.context) == nullptr)
+        return fail(Cause::no_such_context);
+    pin::Pin* const pin =
+        find_pin({.context = from, .process = {}, .uid = 0, .command = {}}, id, generation);
+    if (pin == nullptr) return fail(Cause::no_such_record);
+    return give_pin(*pin, to);
+}
+
+}  // namespace pinfs

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Leases, maps, pins and holds of a mounted volume, without the kernel: SPEC 2, 3 and 5.1, rule by
+// rule.
+#include <catch2/catch.hpp>
+
+#include <unistd.h>
+
+#include <set>
+
+#include "fs/format/inode.h"
+#include "fs/pin/process.h"
+#include "tests/support/mounted.h"
+
+using namespace pinfs;
+using namespace pinfs::test;
+using namespace pinfs::unit_literals;
+
+namespace {
+
+pin::Owner this_process() {
+    const auto pid = static_cast<std::uint32_t>(::getpid());
+    return {.context = 0,
+            .process = {.pid = pid,
+                        .start_ticks = pin::start_ticks_of(pid).value(),
+                        .pid_namespace = 1},
+            .uid = 0,
+            .command = "test"};
+}
+
+template <class T>
+Cause cause_of(const Expected<T>& result) {
+    REQUIRE_FALSE(result.has_value());
+    return result.error().cause;
+}
+
+/// A file in DAX mode, open, with a context and a guard.
+struct Pinning {
+    explicit Pinning(MountedOptions options = {.bytes = 64_MiB}) : fs(std::move(options)) {
+        file = {fs.make_file("/f", 64 * 4096, 1), 7};
+        open();
+    }
+    void open() {
+        AttributeChange dax;
+        dax.flags = media::kInodeDax;
+        must(volume().change_attributes(file.ino, dax));
+        REQUIRE(must(volume().open(file.ino, OpenFor::writing)));
+        begin_context();
+    }
+    void begin_context() {
+        context = must(volume().open_context(this_process()));
+        guard = must(volume().open_guard(context));
+        owner = this_process();
+        owner.context = context;
+    }
+    Volume& volume() { return fs.volume(); }
+    auto lease(pin::LeaseKind kind, std::uint64_t offset, std::uint64_t length,
+               std::uint64_t handle = 7) {
+        return volume().set_lease({file.ino, handle}, {.kind = kind,
+                                                       .offset_bytes = offset,
+                                                       .length_bytes = length,
+                                                       .owner = owner,
+                                                       .user_data = 11,
+                                                       .may_exclude = true});
+    }
+    auto pin(std::uint64_t offset, std::uint64_t length, std::uint64_t handle = 7) {
+        return volume().pin({file.ino, handle}, {.offset_bytes = offset,
+                                                 .length_bytes = length,
+                                                 .owner = owner,
+                                                 .label = {},
+                                                 .user_data = 12});
+    }
+    auto map(std::uint64_t offset, std::uint64_t length, std::uint64_t handle = 7) {
+        return volume().map({file.ino, handle}, {.offset_bytes = offset,
+                                                 .length_bytes = length,
+                                                 .writable = true,
+                                                 .owner = owner,
+                                                 .guard = guard,
+                                                 .user_data = 13});
+    }
+    Expected<void> truncate(std::uint64_t size) {
+        AttributeChange change;
+        change.size_bytes = size;
+        const auto changed = volume().change_attributes(file.ino, change);
+        return changed ? Expected<void>{} : std::unexpected(changed.error());
+    }
+    std::uint64_t free_blocks() { return volume().statistics().blocks_free; }
+    std::uint64_t count(PinnedItem::Kind kind) {
+        std::uint64_t found = 0;
+        for (const PinnedItem& item : must(volume().pinned())) found += item.kind == kind ? 1 : 0;
+        return found;
+    }
+
+    Mounted fs;
+    OpenFile file;
+    std::uint64_t context = 0;
+    std::uint64_t guard = 0;
+    pin::Owner owner;
+};
+
+using Kind = PinnedItem::Kind;
+
+}  // namespace
+
+TEST_CASE("3.1: a pin needs an exclusive lease, held through the same open file", "[pin][volume]") {
+    Pinning p;
+    CHECK(cause_of(p.pin(0, 4096)) == Cause::no_exclusive_lease);
+    must(p.lease(pin::LeaseKind::layout, 0, 8192));
+    CHECK(cause_of(p.pin(0, 4096)) == Cause::no_exclusive_lease);
+    must(p.lease(pin::LeaseKind::exclusive, 0, 8192));
+    CHECK(cause_of(p.pin(0, 4096, 8)) == Cause::no_exclusive_lease);
+    CHECK(cause_of(p.pin(4096, 8192)) == Cause::no_exclusive_lease);
+    CHECK(cause_of(p.pin(0, 0)) == Cause::invalid_argument);
+    CHECK(cause_of(p.pin(0, UINT64_MAX)) == Cause::invalid_argument);
+    const auto pinned = must(p.pin(100, 5000));
+    CHECK(pinned.begin == 0);
+    CHECK(pinned.end == 8192);
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    CHECK(cause_of(p.pin(63 * 4096, 8192)) == Cause::beyond_end);
+    must(p.volume().unpin(p.owner, pinned.id, pinned.generation));
+    CHECK(cause_of(p.volume().unpin(p.owner, pinned.id, pinned.generation)) ==
+          Cause::no_such_record);
+}
+
+TEST_CASE("3.6: what is pinned cannot be cut, what is beside it can", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 16 * 4096, 16 * 4096));
+    const auto pinned = must(p.pin(16 * 4096, 16 * 4096));
+    must(p.volume().drop_lease(p.file, 0, 0));
+    const auto before = state_of(p.volume(), p.file.ino);
+
+    CHECK(cause_of(p.truncate(0)) == Cause::range_pinned);
+    CHECK(cause_of(p.truncate(32 * 4096 - 1)) == Cause::range_pinned);
+    CHECK(cause_of(p.volume().punch_hole(p.file.ino, 31 * 4096 + 4095, 10)) == Cause::range_pinned);
+    CHECK(cause_of(p.volume().punch_hole(p.file.ino, 0, 16 * 4096 + 1)) == Cause::range_pinned);
+    CHECK(cause_of(p.volume().zero_range(p.file.ino, 16 * 4096, 1, true)) == Cause::range_pinned);
+    CHECK(difference(state_of(p.volume(), p.file.ino), before) == "");
+
+    must(p.truncate(32 * 4096));
+    must(p.volume().punch_hole(p.file.ino, 0, 16 * 4096));
+    must(p.truncate(100 * 4096));
+    must(p.volume().unpin(p.owner, pinned.id, pinned.generation));
+    must(p.truncate(0));
+    p.fs.check_clean();
+}
+
+TEST_CASE("2.5: an exclusive lease forbids, a layout lease is told", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::layout, 0, 0, 8));
+    must(p.lease(pin::LeaseKind::exclusive, 0, 4096));
+    CHECK(cause_of(p.truncate(0)) == Cause::range_leased);
+    must(p.truncate(8192));
+    const auto event = must(p.volume().next_event(p.context));
+    REQUIRE(event);
+    CHECK(event->type == pin::EventType::gone);
+    CHECK(event->begin == 8192);
+    CHECK(event->user_data == 11);
+    CHECK_FALSE(must(p.volume().next_event(p.context)));
+    p.volume().drop_leases({p.file.ino, 7});
+    must(p.truncate(0));
+}
+
+TEST_CASE("2.5: blocks cut from under a map are held until the map is gone", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::layout, 0, 0));
+    const auto map = must(p.map(0, 64 * 4096));
+    REQUIRE(map.extents.size() == 1);
+    const std::uint64_t free_before = p.free_blocks();
+    must(p.truncate(0));
+    CHECK(p.count(Kind::hold) == 1);
+    CHECK(p.free_blocks() <= free_before);
+    std::set<pin::EventType> types;
+    std::uint64_t events = 0;
+    while (const auto event = must(p.volume().next_event(p.context))) {
+        types.insert(event->type);
+        ++events;
+    }
+    CHECK(types == std::set{pin::EventType::gone});
+    CHECK(events == 2);  // of the lease and of the map
+    must(p.volume().finish_pending());
+    CHECK(p.count(Kind::hold) == 1);
+
+    // What the file has now the map does not reach until it is loaded anew.
+    must(p.volume().write(p.file.ino, 0, pattern(0, 4096, 3)));
+    must(p.truncate(0));
+    CHECK(p.count(Kind::hold) == 1);
+    must(p.volume().write(p.file.ino, 0, pattern(0, 4096, 3)));
+    const auto layout = must(p.volume().reload_map(p.context, map.id, 0, 64 * 4096));
+    CHECK(layout.size_bytes == 4096);
+    REQUIRE(layout.extents.size() == 1);
+    CHECK(layout.extents[0].bytes == 4096);
+    must(p.truncate(0));
+    CHECK(p.count(Kind::hold) == 2);
+
+    must(p.volume().unmap(p.context, map.id));
+    must(p.volume().finish_pending());
+    CHECK(p.count(Kind::hold) == 0);
+    CHECK(p.count(Kind::map) == 0);
+    CHECK(p.free_blocks() > free_before);
+    p.fs.check_clean();
+}
+
+TEST_CASE("2.5: a block of which a part is cut is replaced under a map", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::layout, 0, 0));
+    const auto map = must(p.map(0, 64 * 4096));
+    const std::uint64_t was = map.extents[0].region_offset;
+    SECTION("by a truncation") {
+        must(p.truncate(10 * 4096 + 100));
+        const auto now = must(p.volume().layout(p.file.ino, 0, UINT64_MAX / 2));
+        REQUIRE(now.extents.size() == 2);
+        CHECK(now.extents[0] == Extent{0, was, 10 * 4096});
+        CHECK(now.extents[1].region_offset != was + 10 * 4096);
+        CHECK(now.extents[1].bytes == 4096);
+    }
+    SECTION("by a punched hole") {
+        must(p.volume().punch_hole(p.file.ino, 4096 + 100, 4096));
+        const auto now = must(p.volume().layout(p.file.ino, 0, UINT64_MAX / 2));
+        REQUIRE(now.extents.size() >= 3);
+        CHECK(now.extents[0] == Extent{0, was, 4096});
+        CHECK(now.extents[1].region_offset != was + 4096);
+    }
+    SECTION("and whole ones, by zeros") {
+        must(p.volume().zero_range(p.file.ino, 0, 64 * 4096, false));
+        const auto infos = must(p.volume().extents(p.file.ino, 0, 64 * 4096));
+        for (const auto& info : infos) CHECK(info.start_block * 4096 != was);
+    }
+    Bytes expected = pattern(0, 64 * 4096, 1);
+    const auto state = state_of(p.volume(), p.file.ino);
+    if (state.size == 10 * 4096 + 100) {
+        Bytes found(10 * 4096 + 100);
+        must(p.volume().read(p.file.ino, 0, found));
+        expected.resize(found.size());
+        CHECK(found == expected);
+    }
+    CHECK(p.count(Kind::hold) > 0);
+    must(p.volume().unmap(p.context, map.id));
+    must(p.volume().finish_pending());
+    CHECK(p.count(Kind::hold) == 0);
+    p.fs.check_clean();
+}
+
+TEST_CASE("3.6: an unlinked file lives while it is pinned", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    const auto pinned = must(p.pin(0, 64 * 4096));
+    const std::uint64_t free_before = p.free_blocks();
+    must(p.volume().unlink(kRootIno, "f"));
+    p.volume().drop_leases(p.file);
+    p.volume().release(p.file.ino);
+    p.volume().forget(p.file.ino, 1000);
+    must(p.volume().finish_pending());
+    CHECK(p.free_blocks() == free_before);
+    const auto items = must(p.volume().pinned());
+    REQUIRE(items.size() == 2);
+    CHECK(items[0].path == "/f");
+    CHECK(items[0].deleted);
+    CHECK(items[1].kind == Kind::orphan);
+    must(p.volume().unpin(p.owner, pinned.id, pinned.generation));
+    must(p.volume().finish_pending());
+    CHECK(p.free_blocks() == free_before + 64 + 1);  // and the chunk of its record
+    CHECK(must(p.volume().pinned()).empty());
+    p.fs.check_clean();
+}
+
+TEST_CASE("3.9: what nobody owns any more ends by proof, the file keeps its blocks",
+          "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    must(p.pin(0, 64 * 4096));
+    must(p.map(0, 64 * 4096));
+    const auto content = state_of(p.volume(), p.file.ino);
+    p.volume().close_context(p.context);
+    CHECK(p.count(Kind::pin) == 1);
+    CHECK(p.count(Kind::map) == 1);
+    p.volume().close_guard(p.guard);
+    p.volume().drop_leases(p.file);
+    SECTION("while they are held a truncation succeeds, and keeps the blocks from others") {
+        const std::uint64_t free_before = p.free_blocks();
+        must(p.truncate(0));
+        CHECK(p.free_blocks() <= free_before);
+        CHECK(p.count(Kind::hold) == 1);
+    }
+    SECTION("nothing is cut") {
+        CHECK(difference(state_of(p.volume(), p.file.ino), content) == "");
+    }
+    for (int i = 0; i < 100 && !must(p.volume().pinned()).empty(); ++i) {
+        ::usleep(10'000);
+        must(p.volume().finish_pending());
+    }
+    CHECK(must(p.volume().pinned()).empty());
+    if (state_of(p.volume(), p.file.ino).size != 0) {
+        auto after = state_of(p.volume(), p.file.ino);
+        CHECK(after.blocks == content.blocks);
+    }
+    p.fs.check_clean();
+}
