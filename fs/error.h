@@ -52,6 +52,7 @@ namespace pinfs {
     X(not_leasable,            EOPNOTSUPP,   "the file is not in DAX mode, or is open since before it was: pinfs dax on, then open it anew") \
     X(region_not_pinnable,     EOPNOTSUPP,   "the kernel lets no device pin pages of this kind of region: device DAX, tmpfs and hugetlbfs can be pinned") \
     X(not_leaser,              EACCES,       "an exclusive lease is for the owner of the file or CAP_LEASE") \
+    X(pins_outlive_lease,      EBUSY,        "pins of another owner that outlived their lease lie in this range") \
     X(beyond_end,              EINVAL,       "the range ends beyond the end of the file: extend it first") \
     X(unaligned,               EINVAL,       "the offset is no multiple of the region's map unit") \
     X(holes_in_range,          ENXIO,        "the range has holes or unwritten blocks") \

@@ -56,7 +56,8 @@ void Leases::cut(OfHandle& mine, std::uint64_t begin, std::uint64_t end) {
 
 Expected<const Lease*> Leases::set(const Lease& wanted) {
     if (wanted.begin >= wanted.end) return fail(Cause::invalid_argument);
-    if (conflicting(wanted) != nullptr) return fail(Cause::lease_conflict);
+    if (const Lease* const other = conflicting(wanted))
+        return std::unexpected(Error{.cause = Cause::lease_conflict, .in_the_way = other->id});
     OfHandle& mine = handles_[wanted.handle];
     cut(mine, wanted.begin, wanted.end);
     Lease joined = wanted;

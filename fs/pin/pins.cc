@@ -9,10 +9,12 @@ Expected<const Lease*> FilePins::set_lease(const Lease& wanted, const Owner& own
     if (forbids_changes(wanted.kind)) {
         // Pins may outlive their lease: over others' there is no new one, unless all share. Over
         // those that still have theirs, the leases' own rule speaks first.
+        Error refused{.cause = Cause::pins_outlive_lease};
         const bool free = pins.for_each(wanted.begin, wanted.end, [&](const Pin& pin) {
+            refused.in_the_way = pin.id;
             return pin.owner.is(owner) || (pin.shared && wanted.kind == LeaseKind::shared);
         });
-        if (!free && leases.conflicting(wanted) == nullptr) return fail(Cause::range_pinned);
+        if (!free && leases.conflicting(wanted) == nullptr) return std::unexpected(refused);
     }
     return leases.set(wanted);
 }

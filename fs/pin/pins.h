@@ -71,7 +71,7 @@ public:
     Intervals<Reference> gone;  ///< maps and pins of neither set any more
     std::string last_path;      ///< of a file that lost its last name
 
-    /// Rule 2.4 and 2.2: errors lease_conflict, range_pinned; then nothing changed.
+    /// Rule 2.4 and 2.2: errors lease_conflict, pins_outlive_lease; then nothing changed.
     Expected<const Lease*> set_lease(const Lease& wanted, const Owner& owner);
     /// Rule 3.1: a pin needs an exclusive lease of `handle` on all of the range, and is shared if
     /// all of that is. Errors: no_exclusive_lease, invalid_argument.

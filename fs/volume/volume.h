@@ -276,7 +276,7 @@ public:
     [[nodiscard]] bool has_event(std::uint64_t context);
 
     // Leases (SPEC 2). Errors of all: not_leasable, invalid_argument.
-    /// Errors: not_leaser, lease_conflict, range_pinned, limit_*.
+    /// Errors: not_leaser, lease_conflict, pins_outlive_lease, limit_*.
     Expected<LeaseAnswer> set_lease(OpenFile file, const LeaseRequest& request);
     /// The first lease of the open file that meets the range. Errors: no_such_record.
     Expected<LeaseAnswer> lease(OpenFile file, std::uint64_t offset_bytes,

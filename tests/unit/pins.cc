@@ -135,9 +135,9 @@ TEST_CASE("2.4 over pins that outlived their lease only their owner gets another
           Cause::lease_conflict);
     file.leases.drop_all(1);
     CHECK(cause_of(file.set_lease(lease(2, LeaseKind::exclusive, 0, 15), context(2))) ==
-          Cause::range_pinned);
+          Cause::pins_outlive_lease);
     CHECK(cause_of(file.set_lease(lease(2, LeaseKind::shared, 0, 15), context(2))) ==
-          Cause::range_pinned);
+          Cause::pins_outlive_lease);
     CHECK(file.set_lease(lease(2, LeaseKind::exclusive, 20, 30), context(2)));
     CHECK(file.set_lease(lease(2, LeaseKind::layout, 0, kEnd), context(2)));
     CHECK(file.set_lease(lease(3, LeaseKind::exclusive, 0, 15), context(1)));
@@ -155,7 +155,7 @@ TEST_CASE("2.4 pins of several owners: all must be the asker's, or all shared", 
     file.leases.drop_all(1);
     file.leases.drop_all(2);
     CHECK(cause_of(file.set_lease(lease(3, LeaseKind::exclusive, 0, 100), context(1))) ==
-          Cause::range_pinned);
+          Cause::pins_outlive_lease);
     CHECK(file.set_lease(lease(3, LeaseKind::exclusive, 0, 15), context(1)));
     CHECK(file.set_lease(lease(4, LeaseKind::shared, 15, 100), context(4)));
 }
