@@ -61,6 +61,9 @@ void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat* wanted, int to_set,
         }
         return volume.change_attributes(Ino{ino}, change);
     });
+    if (!attributes && (to_set & FUSE_SET_ATTR_SIZE))
+        return reply_refusal(req, attributes.error(), "truncate", ino,
+                             static_cast<std::uint64_t>(wanted->st_size));
     if (!attributes) return reply_error(req, attributes.error(), "setattr", ino);
     reply_attributes(req, *attributes);
 }

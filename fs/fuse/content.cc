@@ -96,7 +96,7 @@ Expected<bool> open_file(fuse_req_t req, Ino ino, const fuse_file_info& file) {
 void on_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     Edge& edge = edge_of(req);
     const auto dax = guarded([&] { return open_file(req, Ino{ino}, *file); });
-    if (!dax) return reply_error(req, dax.error(), "open", ino);
+    if (!dax) return reply_refusal(req, dax.error(), "open", ino, 0);
     describe_open_file(edge, *file, *dax);
     if (fuse_reply_open(req, file) != 0) edge.volume.release(Ino{ino});
 }
@@ -143,7 +143,7 @@ Expected<Created> create_file(fuse_req_t req, Ino parent, const char* name, mode
 void reply_created(fuse_req_t req, const Expected<Created>& created, fuse_file_info& file,
                    const char* operation, fuse_ino_t parent) noexcept {
     Edge& edge = edge_of(req);
-    if (!created) return reply_error(req, created.error(), operation, parent);
+    if (!created) return reply_refusal(req, created.error(), operation, parent, 0);
     describe_open_file(edge, file, created->dax);
     const fuse_entry_param param = entry_param_of(created->entry.attributes);
     if (fuse_reply_create(req, &param, &file) != 0) {
@@ -253,7 +253,11 @@ void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
                 return fail(Cause::not_supported);
         }
     });
-    reply_done(req, result, "fallocate", ino);
+    if (!result)
+        return reply_refusal(
+            req, result.error(), "fallocate", ino, static_cast<std::uint64_t>(offset),
+            static_cast<std::uint64_t>(offset) + static_cast<std::uint64_t>(length));
+    fuse_reply_err(req, 0);
 }
 
 void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*,
@@ -264,7 +268,10 @@ void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
         return volume_of(req).copy(Ino{from}, static_cast<std::uint64_t>(from_offset), Ino{to},
                                    static_cast<std::uint64_t>(to_offset), length);
     });
-    if (!count) return reply_error(req, count.error(), "copy_file_range", to);
+    if (!count)
+        return reply_refusal(req, count.error(), "copy_file_range", to,
+                             static_cast<std::uint64_t>(to_offset),
+                             static_cast<std::uint64_t>(to_offset) + length);
     fuse_reply_write(req, *count);
 }
 

@@ -7,6 +7,9 @@
 #include <sys/sysmacros.h>
 
 #include <ctime>
+#include <mutex>
+
+#include "fs/fuse/reports.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -45,6 +48,49 @@ void reply_error(fuse_req_t req, const Error& error, const char* operation,
     }
     edge_of(req).counters.error(error.number());
     fuse_reply_err(req, error.number());
+}
+
+std::string sentence_of_refusal(Edge& edge, const Error& error, Ino ino, std::uint64_t begin,
+                                std::uint64_t end) {
+    std::string sentence = error.message() + ": [" + std::to_string(begin) + ", " +
+                           (end == UINT64_MAX ? "end" : std::to_string(end)) + ")";
+    if (ino) sentence += " of inode " + std::to_string(ino.value);
+    const std::string holder =
+        error.in_the_way == 0 ? std::string{} : edge.volume.describe(error.in_the_way);
+    if (!holder.empty()) sentence += ", " + escaped(holder);
+    return sentence;
+}
+
+void log_refusal(const char* operation, const std::string& sentence) {
+    constexpr int kBurst = 20;
+    static std::mutex mutex;
+    static std::time_t since = 0;
+    static int lines = 0;
+    static std::uint64_t unsaid = 0;
+    const std::lock_guard lock{mutex};
+    const std::time_t now = std::time(nullptr);
+    if (now - since >= kQuietSeconds) {
+        if (unsaid != 0) spdlog::warn("{} more operations were refused", unsaid);
+        since = now;
+        lines = 0;
+        unsaid = 0;
+    }
+    if (++lines > kBurst) {
+        ++unsaid;
+        return;
+    }
+    spdlog::warn("{} was refused: {}", operation, sentence);
+}
+
+void reply_refusal(fuse_req_t req, const Error& error, const char* operation, fuse_ino_t ino,
+                   std::uint64_t begin, std::uint64_t end) noexcept {
+    if (error.number() == EBUSY) {
+        guarded([&]() -> Expected<void> {
+            log_refusal(operation, sentence_of_refusal(edge_of(req), error, Ino{ino}, begin, end));
+            return {};
+        });
+    }
+    reply_error(req, error, operation, ino);
 }
 
 void reply_done(fuse_req_t req, const Expected<void>& result, const char* operation,

@@ -94,6 +94,10 @@ std::invoke_result_t<Call> guarded(Call&& call) noexcept {
 /// Replies with the errno. Damaged metadata and media errors are logged, with the place.
 void reply_error(fuse_req_t req, const Error& error, const char* operation,
                  fuse_ino_t ino) noexcept;
+/// As reply_error, of an operation that would change where [begin, end) lies (UINT64_MAX: the
+/// file's end): if a pin or a lease refused, the log says whose.
+void reply_refusal(fuse_req_t req, const Error& error, const char* operation, fuse_ino_t ino,
+                   std::uint64_t begin, std::uint64_t end = UINT64_MAX) noexcept;
 /// Replies with success or the error of a call that returns nothing.
 void reply_done(fuse_req_t req, const Expected<void>& result, const char* operation,
                 fuse_ino_t ino) noexcept;
@@ -104,6 +108,12 @@ void reply_attributes(fuse_req_t req, const Attributes& attributes) noexcept;
 struct stat stat_of(const Attributes& attributes);
 fuse_entry_param entry_param_of(const Attributes& attributes);
 double attribute_timeout_of(const Attributes& attributes);
+
+/// What failed, where, and who stood in the way, in printable characters.
+std::string sentence_of_refusal(Edge& edge, const Error& error, Ino ino, std::uint64_t begin,
+                                std::uint64_t end);
+/// A line of the log for EBUSY (SPEC 4.6), unless many were written just now.
+void log_refusal(const char* operation, const std::string& sentence);
 
 /// Owner of what the request makes.
 Caller caller_of(fuse_req_t req);

@@ -31,7 +31,7 @@ void reply_sized(fuse_req_t req, const char* bytes, std::size_t count, std::size
 
 void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) noexcept {
     if (is_virtual_attribute(name)) {
-        const auto text = guarded([&] { return virtual_attribute(edge_of(req), Ino{ino}, name); });
+        const auto text = guarded([&] { return virtual_attribute(req, Ino{ino}, name); });
         if (!text) return reply_error(req, text.error(), "getxattr", ino);
         return reply_sized(req, text->data(), text->size(), size, "getxattr", ino);
     }

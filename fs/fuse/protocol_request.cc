@@ -21,8 +21,6 @@ const char* rule_of(Cause cause) {
         case Cause::not_a_regular_file:
         case Cause::not_open_for_reading:
             return "SPEC 2.3";
-        case Cause::pins_outlive_lease:
-            return "SPEC 2.4";
         case Cause::no_exclusive_lease:
         case Cause::beyond_end:
         case Cause::limit_user_records:
@@ -78,15 +76,9 @@ std::uint32_t ProtocolRequest::put_extents(std::size_t behind, std::span<const E
 }
 
 std::string ProtocolRequest::sentence_of_failure(const Error& error) const {
-    std::string sentence = error.message();
-    if (range_)
-        sentence += ": [" + std::to_string(range_->first) + ", " +
-                    (range_->second == 0 ? "end" : std::to_string(range_->first + range_->second)) +
-                    ")" + (ino_ ? " of inode " + std::to_string(ino_.value) : "");
-    if (error.in_the_way != 0) {
-        const std::string holder = volume_of(req).describe(error.in_the_way);
-        if (!holder.empty()) sentence += ", " + holder;
-    }
+    std::string sentence =
+        range_ ? sentence_of_refusal(edge_of(req), error, ino_, range_->first, range_->second)
+               : error.message();
     if (const std::string rule = rule_of(error.cause); !rule.empty()) sentence += " (" + rule + ")";
     return sentence;
 }
@@ -100,7 +92,9 @@ void ProtocolRequest::reply(const Expected<void>& result) noexcept {
     pinfs_ioc_failure failure{};
     failure.error = static_cast<std::uint32_t>(number_of_error);
     guarded([&]() -> Expected<void> {
-        sentence_of_failure(result.error()).copy(failure.message, sizeof(failure.message) - 1);
+        const std::string sentence = sentence_of_failure(result.error());
+        sentence.copy(failure.message, sizeof(failure.message) - 1);
+        if (number_of_error == EBUSY) log_refusal("a lease, map or pin", sentence);
         return {};
     });
     edge_of(req).counters.error(number_of_error);

@@ -62,7 +62,7 @@ public:
     /// What a failure's sentence says: the range that was asked for, and the file.
     void about(Ino ino, std::uint64_t offset_bytes, std::uint64_t length_bytes) {
         ino_ = ino;
-        range_ = {offset_bytes, length_bytes};
+        range_ = {offset_bytes, length_bytes == 0 ? UINT64_MAX : offset_bytes + length_bytes};
     }
 
     void reply(const Expected<void>& result) noexcept;
@@ -75,7 +75,7 @@ private:
     std::array<std::byte, PINFS_IOC_BYTES_MAX + 1> buffer_;  // only `size_` bytes are set
     std::size_t size_ = 0;
     Ino ino_;
-    std::optional<std::pair<std::uint64_t, std::uint64_t>> range_;
+    std::optional<std::pair<std::uint64_t, std::uint64_t>> range_;  // to UINT64_MAX: the end
 };
 
 /// Errors: reserved_not_zero.

@@ -7,12 +7,16 @@
 #include <limits>
 #include <optional>
 
+#include "fs/fuse/caller.h"
+#include "fs/fuse/reports.h"
+
 namespace pinfs::fuse {
 namespace {
 
 constexpr std::string_view kPrefix = "user.pinfs.";
 constexpr std::string_view kOptions = "user.pinfs.options";
 constexpr std::string_view kExtents = "user.pinfs.extents";
+constexpr std::string_view kPins = "user.pinfs.pins";
 
 constexpr std::size_t kValueBytesMax = 65536;  // XATTR_SIZE_MAX
 /// Asked for in one step: bounds the memory that a file of many extents takes.
@@ -58,9 +62,14 @@ Expected<bool> list_extents(Volume& volume, Ino ino, std::uint64_t first_block, 
 
 bool is_virtual_attribute(std::string_view name) { return name.starts_with(kPrefix); }
 
-Expected<std::string> virtual_attribute(const Edge& edge, Ino ino, std::string_view name) {
+Expected<std::string> virtual_attribute(fuse_req_t req, Ino ino, std::string_view name) {
+    Edge& edge = edge_of(req);
     if (name == kOptions && ino == kRootIno)
         return (edge.volume.read_only() ? "ro," : "rw,") + edge.options.described;
+    if (name == kPins) {
+        if (!S_ISREG(TRY(edge.volume.attributes(ino)).mode)) return fail(Cause::no_attribute);
+        return pins_of_file(edge, only_user_seen_by(req), ino);
+    }
     if (!name.starts_with(kExtents)) return fail(Cause::no_attribute);
     name.remove_prefix(kExtents.size());
     std::uint64_t first_block = 0;
