@@ -124,16 +124,11 @@ Expected<pinfs_ioc_layout> layout_words(ContextRequest& request) {
 }
 
 Answer reload(ContextRequest& request) {
-    auto words = TRY(layout_words(request));
+    const auto words = TRY(layout_words(request));
     request.about({}, words.offset_bytes, words.length_bytes);
-    const auto answer = TRY(request.edge.volume.reload_map(TRY(request.context()), words.id,
-                                                           words.offset_bytes, words.length_bytes));
-    if (words.generation != 0 && words.generation != answer.generation)
-        return fail(Cause::layout_moved);
-    words.generation = answer.generation;
-    words.size_bytes = answer.size_bytes;
-    put_layout_page(request, words, answer.extents);
-    return {};
+    return put_layout(request, words,
+                      TRY(request.edge.volume.reload_map(TRY(request.context()), words.id,
+                                                         words.offset_bytes, words.length_bytes)));
 }
 
 Answer unpin(ContextRequest& request) {
@@ -147,7 +142,7 @@ Answer pin_extents(ContextRequest& request) {
     const auto words = TRY(layout_words(request));
     const auto extents = TRY(request.edge.volume.pin_extents(
         owner_of(request.req, TRY(request.context())), words.id, words.generation));
-    put_layout_page(request, words, extents);
+    put_extents_page(request, words, extents);
     return {};
 }
 

@@ -137,7 +137,7 @@ Answer map(FileRequest& request) {
     const MapAnswer map = TRY(request.edge.volume.map(request.file, wanted));
     request.changed();
     words.id = map.id;
-    words.generation = map.generation;
+    words.generation = shown_generation(map.generation);
     words.total = map.extents.size();
     words.count = request.put_extents<pinfs_ioc_map>(map.extents, 0);
     request.put(words);
@@ -145,20 +145,15 @@ Answer map(FileRequest& request) {
 }
 
 Answer layout(FileRequest& request) {
-    auto words = TRY(request.get<pinfs_ioc_layout>());
+    const auto words = TRY(request.get<pinfs_ioc_layout>());
     TRY(require_zero(words.reserved));
     TRY(require_zeros(words.reserved2));
     TRY(require_range(words.offset_bytes, words.length_bytes));
     request.about(request.file.ino, words.offset_bytes, words.length_bytes);
     if (!request.opened.reads) return fail(Cause::not_open_for_reading);
-    const auto answer =
-        TRY(request.edge.volume.layout(request.file.ino, words.offset_bytes, words.length_bytes));
-    if (words.generation != 0 && words.generation != answer.generation)
-        return fail(Cause::layout_moved);
-    words.generation = answer.generation;
-    words.size_bytes = answer.size_bytes;
-    put_layout_page(request, words, answer.extents);
-    return {};
+    return put_layout(
+        request, words,
+        TRY(request.edge.volume.layout(request.file.ino, words.offset_bytes, words.length_bytes)));
 }
 
 // --- Pins --------------------------------------------------------------------------------------

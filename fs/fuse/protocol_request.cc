@@ -106,11 +106,21 @@ Expected<void> require_range(std::uint64_t offset_bytes, std::uint64_t length_by
     return {};
 }
 
-void put_layout_page(ProtocolRequest& request, pinfs_ioc_layout layout,
-                     std::span<const Extent> extents) {
-    layout.total = extents.size();
-    layout.count = request.put_extents<pinfs_ioc_layout>(extents, layout.first);
-    request.put(layout);
+Expected<void> put_layout(ProtocolRequest& request, pinfs_ioc_layout words,
+                          const LayoutAnswer& layout) {
+    const std::uint64_t generation = shown_generation(layout.generation);
+    if (words.generation != 0 && words.generation != generation) return fail(Cause::layout_moved);
+    words.generation = generation;
+    words.size_bytes = layout.size_bytes;
+    put_extents_page(request, words, layout.extents);
+    return {};
+}
+
+void put_extents_page(ProtocolRequest& request, pinfs_ioc_layout words,
+                      std::span<const Extent> extents) {
+    words.total = extents.size();
+    words.count = request.put_extents<pinfs_ioc_layout>(extents, words.first);
+    request.put(words);
 }
 
 }  // namespace pinfs::fuse

@@ -99,8 +99,14 @@ inline Token token_of(const std::uint8_t (&bytes)[16]) {
     return token;
 }
 
-/// One page of an answer that is paged: fills in `layout` what follows from all its extents.
-void put_layout_page(ProtocolRequest& request, pinfs_ioc_layout layout,
-                     std::span<const Extent> extents);
+/// A layout's generation as the protocol has it, where 0 is that of nobody who asks for the first
+/// time.
+constexpr std::uint64_t shown_generation(std::uint64_t generation) { return generation + 1; }
+/// One page of a file's layout: as `words` asks for it. Errors: layout_moved.
+Expected<void> put_layout(ProtocolRequest& request, pinfs_ioc_layout words,
+                          const LayoutAnswer& layout);
+/// One page of extents, behind `words`.
+void put_extents_page(ProtocolRequest& request, pinfs_ioc_layout words,
+                      std::span<const Extent> extents);
 
 }  // namespace pinfs::fuse
