@@ -256,10 +256,14 @@ void KernelMount::remount(const std::string& options) {
     mount(options);
 }
 
-void KernelMount::mount_in_foreground(const std::string& options) {
+void KernelMount::mount_in_foreground(const std::string& options,
+                                      const std::vector<std::string>& wrapper) {
     const int file = open(outside("log").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     REQUIRE(file >= 0);
-    std::vector<std::string> words{"pinfs", "mount", "-f", region(), root()};
+    std::vector<std::string> words = wrapper;
+    for (const std::string& word :
+         {program_path("pinfs"), std::string{"mount"}, std::string{"-f"}, region(), root()})
+        words.push_back(word);
     for (std::string& word : option_words(options)) words.push_back(std::move(word));
     foreground_ = fork();
     REQUIRE(foreground_ >= 0);

@@ -41,7 +41,9 @@ public:
     void unmount();
     void remount(const std::string& options = {});
     /// `pinfs mount -f` with its log in a file; returns when the mount answers.
-    void mount_in_foreground(const std::string& options = {});
+    /// `wrapper` are words before it, as unshare(1) and its options.
+    void mount_in_foreground(const std::string& options = {},
+                             const std::vector<std::string>& wrapper = {});
     [[nodiscard]] std::string log() const;
     /// Waits for the daemon of mount_in_foreground; its exit status.
     int wait_for_daemon();

@@ -62,12 +62,98 @@ Outcome ask(int descriptor, pinfs_ioc number, Words& words, std::size_t bytes = 
         return outcome;
     }
     std::memcpy(&words, buffer.data(), sizeof(words));
-    if (extents != nullptr) {
-        extents->resize(words.count);
-        std::memcpy(extents->data(), buffer.data() + sizeof(words),
-                    words.count * sizeof(pinfs_ioc_extent));
+    if constexpr (requires { words.count; }) {
+        if (extents != nullptr) {
+            extents->resize(words.count);
+            std::memcpy(extents->data(), buffer.data() + sizeof(words),
+                        words.count * sizeof(pinfs_ioc_extent));
+        }
     }
     return {};
 }
+
+enum : std::uint32_t {
+    kLayoutLease = PINFS_IOC_LEASE_LAYOUT,
+    kExclusiveLease = PINFS_IOC_LEASE_LAYOUT | PINFS_IOC_LEASE_EXCLUSIVE,
+    kSharedLease = PINFS_IOC_LEASE_LAYOUT | PINFS_IOC_LEASE_EXCLUSIVE | PINFS_IOC_LEASE_SHARED,
+};
+
+/// A context and what it asks of files.
+class RawContext {
+public:
+    explicit RawContext(const std::string& root)
+        : file_(root + "/.pinfs/context", O_RDWR), root_(root) {
+        words_.major = PINFS_PROTOCOL_MAJOR;
+        hello_ = ask(file_.get(), PINFS_IOC_HELLO, words_);
+    }
+    [[nodiscard]] int get() const { return file_.get(); }
+    [[nodiscard]] const Outcome& hello() const { return hello_; }
+    [[nodiscard]] std::uint64_t id() const { return words_.context; }
+    [[nodiscard]] const std::uint8_t (&token() const)[16] { return words_.token; }
+    void close() { file_.reset(); }
+
+    /// Another open file that guards maps of this context; `id` gets its id.
+    Descriptor guard(std::uint64_t& id) const {
+        Descriptor guarding{root_ + "/.pinfs/context", O_RDWR};
+        pinfs_ioc_guard words{};
+        put_token(words.token);
+        if (ask(guarding.get(), PINFS_IOC_GUARD, words).error != 0) guarding.reset();
+        id = words.guard;
+        return guarding;
+    }
+    Outcome lease(int file, std::uint32_t flags, std::uint64_t offset, std::uint64_t length,
+                  pinfs_ioc_lease* answer = nullptr, std::uint64_t user_data = 0) const {
+        pinfs_ioc_lease words{};
+        put_token(words.token);
+        words.flags = flags;
+        words.offset_bytes = offset;
+        words.length_bytes = length;
+        words.user_data = user_data;
+        const Outcome outcome = ask(file, PINFS_IOC_LEASE_SET, words);
+        if (answer != nullptr) *answer = words;
+        return outcome;
+    }
+    Outcome pin(int file, std::uint64_t offset, std::uint64_t length, pinfs_ioc_pin& words) const {
+        put_token(words.token);
+        words.offset_bytes = offset;
+        words.length_bytes = length;
+        return ask(file, PINFS_IOC_PIN, words);
+    }
+    Outcome pin(int file, std::uint64_t offset, std::uint64_t length) const {
+        pinfs_ioc_pin words{};
+        words.owner_fd = -1;
+        return pin(file, offset, length, words);
+    }
+    Outcome unpin(std::uint64_t id, std::uint64_t generation) const {
+        pinfs_ioc_pin_name words{};
+        words.id = id;
+        words.generation = generation;
+        return ask(get(), PINFS_IOC_UNPIN, words);
+    }
+    Outcome map(int file, std::uint64_t guard, std::uint64_t offset, std::uint64_t length,
+                pinfs_ioc_map& words, std::vector<pinfs_ioc_extent>* extents = nullptr,
+                std::size_t bytes = 0) const {
+        put_token(words.token);
+        words.guard = guard;
+        words.offset_bytes = offset;
+        words.length_bytes = length;
+        words.fd = file;
+        return ask(file, PINFS_IOC_MAP, words, bytes, extents);
+    }
+    /// The next event; type 0 if none waits.
+    [[nodiscard]] pinfs_ioc_event event() const {
+        pinfs_ioc_event words{};
+        if (ask(get(), PINFS_IOC_EVENT, words).error != 0) words.type = ~0u;
+        return words;
+    }
+
+private:
+    void put_token(std::uint8_t (&to)[16]) const { std::memcpy(to, words_.token, sizeof(to)); }
+
+    Descriptor file_;
+    std::string root_;
+    pinfs_ioc_hello words_{};
+    Outcome hello_;
+};
 
 }  // namespace pinfs::test
