@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "lib/failure.h"
 
@@ -24,7 +25,9 @@ std::atomic<std::uint64_t> forks{1};
     pthread_atfork([] { lock.lock(); }, [] { lock.unlock(); },
                    [] {
                        forks.fetch_add(1, std::memory_order_relaxed);
-                       lock.unlock();
+                       // Made anew: an unlock tells by the thread's number that it is the writer's,
+                       // and here that number is another.
+                       new (&lock) std::shared_mutex;
                    });
 }
 
