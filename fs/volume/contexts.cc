@@ -9,7 +9,7 @@ Expected<std::uint64_t> Volume::Core::open_context(const pin::Owner& owner) {
     TRY(admit_read());
     const PinsLock lock{pins_mutex_};
     TRY(registry_.charges.add(owner.uid, 0));
-    const std::uint64_t id = next_volatile_id_++;
+    const std::uint64_t id = take_volatile_id();
     pin::Owner named = owner;
     named.context = id;
     registry_.open_context(id, named);
@@ -31,7 +31,7 @@ Expected<std::uint64_t> Volume::Core::open_guard(std::uint64_t context) {
     TRY(admit_read());
     const PinsLock lock{pins_mutex_};
     if (registry_.context(context) == nullptr) return fail(Cause::no_such_context);
-    const std::uint64_t id = next_volatile_id_++;
+    const std::uint64_t id = take_volatile_id();
     registry_.open_guard(id);
     return id;
 }

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <deque>
 #include <thread>
+#include <utility>
 
 #include "fs/format/record.h"
 #include "fs/format/state.h"
@@ -304,7 +305,12 @@ private:
     // records.cc
     /// Numbers for the records of one change; before it is begun, with the tables' lock held.
     Expected<void> prepare_records();
+    /// Even; who is not on record has an odd one, so that no two things have the same id.
     std::uint64_t take_record_id();
+    /// Of a lease, context or guard. The caller holds pins_mutex_.
+    std::uint64_t take_volatile_id() {
+        return std::exchange(next_volatile_id_, next_volatile_id_ + 2);
+    }
     std::uint64_t take_generation();
     /// Writes a record and, when `change` is committed, enters what it says into the registry. The
     /// locks of pins and tables are held.
@@ -413,8 +419,8 @@ private:
 
     // Leases, maps, pins and holds.
     RankedMutex<LockRank::pins> pins_mutex_;
-    pin::Registry registry_;          // guarded by pins_mutex_
-    std::uint64_t next_volatile_id_;  // of leases and contexts; guarded by pins_mutex_
+    pin::Registry registry_;              // guarded by pins_mutex_
+    std::uint64_t next_volatile_id_ = 1;  // guarded by pins_mutex_
     std::function<void(std::uint64_t)> event_sink_;
     std::mutex event_sink_mutex_;
     std::atomic<std::uint64_t> refused_changes_{0};

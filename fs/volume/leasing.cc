@@ -82,7 +82,7 @@ Expected<LeaseAnswer> Volume::Core::set_lease(OpenFile file, const LeaseRequest&
     pin::Lease wanted;
     wanted.begin = range.begin;
     wanted.end = range.end;
-    wanted.id = next_volatile_id_++;
+    wanted.id = take_volatile_id();
     wanted.ino = file.ino.value;
     wanted.handle = file.handle;
     wanted.kind = request.kind;

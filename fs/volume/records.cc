@@ -14,8 +14,8 @@ namespace pinfs {
 
 namespace {
 
-/// Records that one change may make; what fits a lane is less.
-constexpr std::uint64_t kIdsPerChange = 2048;
+/// Ids that the records of one change may take, every other number; what fits a lane is less.
+constexpr std::uint64_t kIdsPerChange = 4096;
 constexpr std::uint64_t kIdsBatch = 8192;
 /// Log bytes for one record's slot, chunk header and the index above, and the bitmaps of five
 /// groups.
@@ -155,8 +155,10 @@ Expected<void> Volume::Core::prepare_records() {
 }
 
 std::uint64_t Volume::Core::take_record_id() {
-    assert(next_record_id_ < record_id_limit_);
-    return next_record_id_++;
+    const std::uint64_t id = next_record_id_ + (next_record_id_ & 1);
+    assert(id < record_id_limit_);
+    next_record_id_ = id + 1;
+    return id;
 }
 
 std::uint64_t Volume::Core::take_generation() {
