@@ -165,6 +165,7 @@ public:
     Expected<std::uint64_t> open_guard(std::uint64_t context);
     void close_guard(std::uint64_t guard);
     void set_event_sink(std::function<void(std::uint64_t context)> sink);
+    void set_change_sink(std::function<void(Ino ino)> sink);  // times.cc
     Expected<std::optional<pin::Event>> next_event(std::uint64_t context);
     bool has_event(std::uint64_t context);
     // ---- leasing.cc
@@ -196,6 +197,7 @@ public:
     PinnedTotals pinned_totals();
     std::pair<std::uint64_t, std::uint64_t> charged_bytes(std::uint32_t uid);
     std::string describe(std::uint64_t id);
+    std::optional<std::string> path_of(Ino ino);
     // ---- keeper.cc
     Expected<void> revoke(std::uint64_t id, std::uint64_t grace_ms);
     Expected<void> release_hold(std::uint64_t id);
@@ -265,6 +267,8 @@ private:
     Expected<void> fill_range(InodeState& state, const HeldRange& range, bool zeroed);
     // times.cc
     void set_lazy_time(InodeState& state);
+    /// The same, where the kernel does not know of it.
+    void note_outside_change(InodeState& state);
     /// The inode was read; its state is locked. True if the access time advances.
     bool note_access(InodeState& state, const media::Inode& inode);
     void write_later(InodeState& state);
@@ -331,7 +335,6 @@ private:
     // pinned.cc
     std::optional<std::string> name_in(Ino parent, std::uint64_t key, Ino ino);
     std::optional<std::string> name_of_directory(Ino ino, Ino& parent);
-    std::optional<std::string> path_of(Ino ino);
     std::optional<std::string> path_of_directory(Ino ino);
     void remember_name(InodeState& state, Ino parent, std::string_view name);
     // contexts.cc
@@ -423,6 +426,8 @@ private:
     std::uint64_t next_volatile_id_ = 1;  // guarded by pins_mutex_
     std::function<void(std::uint64_t)> event_sink_;
     std::mutex event_sink_mutex_;
+    std::function<void(Ino)> change_sink_;
+    std::mutex change_sink_mutex_;
     std::atomic<std::uint64_t> refused_changes_{0};
     std::array<std::uint8_t, 16> boot_id_{};
     std::array<std::uint8_t, 16> machine_id_{};

@@ -19,7 +19,8 @@ constexpr unsigned kThreadsMax = 8;
 
 /// Everything undeclared of the file.
 Expected<void> Volume::Core::flush_reached(InodeState& state) {
-    if (region_.capabilities().flush == pmem::Flush::none || !state.watched.load()) return {};
+    if (!state.watched.load()) return {};
+    const bool nothing_to_flush = region_.capabilities().flush == pmem::Flush::none;
     pin::RangeSet dirty;
     {
         const PinsLock lock{pins_mutex_};
@@ -30,7 +31,7 @@ Expected<void> Volume::Core::flush_reached(InodeState& state) {
                 reference.declared.for_each_gap(
                     reference.begin, reference.end,
                     [&](std::uint64_t begin, std::uint64_t end) { dirty.add(begin, end); });
-            return true;
+            return dirty.empty() || !nothing_to_flush;  // whether there is any is asked, no more
         };
         file->maps.for_each(0, UINT64_MAX, collect);
         file->pins.for_each(0, UINT64_MAX, collect);
@@ -41,7 +42,7 @@ Expected<void> Volume::Core::flush_reached(InodeState& state) {
     dirty.for_each([&](std::uint64_t begin, std::uint64_t end) {
         if (result) result = flush_range(state, begin, end);
     });
-    set_lazy_time(state);
+    note_outside_change(state);
     return result;
 }
 

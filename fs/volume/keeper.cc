@@ -78,6 +78,7 @@ Expected<void> Volume::Core::end_gone(Ino ino, std::uint64_t id) {
     const PinsLock lock{pins_mutex_};
     pin::Reference* const reference = registry_.reference(id);
     if (reference == nullptr || reference->state != pin::ReferenceState::gone) return {};
+    if (reference->writable) note_outside_change(*state);
     TRY(end_reference(*state, *reference));
     forget_if_unwatched(*state);
     return {};

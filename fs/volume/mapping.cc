@@ -189,7 +189,7 @@ Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) 
             registry_.charges.remove(request.owner.uid, end - begin);
             return std::unexpected(entered.error());
         }
-        if (request.writable) set_lazy_time(*state);
+        if (request.writable) note_outside_change(*state);
         return answer;
     }
 }
@@ -228,7 +228,7 @@ Expected<void> Volume::Core::unmap(std::uint64_t context, std::uint64_t id) {
         const PinsLock lock{pins_mutex_};
         pin::Map* const map = find_map(context, id);
         if (map == nullptr) return fail(Cause::no_such_record);
-        if (map->writable) set_lazy_time(*state);
+        if (map->writable) note_outside_change(*state);
         TRY(end_reference(*state, *map));
         forget_if_unwatched(*state);
     }

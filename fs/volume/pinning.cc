@@ -89,7 +89,7 @@ Expected<PinAnswer> Volume::Core::pin(OpenFile file, const PinRequest& request) 
             return std::unexpected(entered.error());
         }
         answer.extent_count = extents->size();
-        if (request.device_writes) set_lazy_time(*state);
+        if (request.device_writes) note_outside_change(*state);
         return answer;
     }
 }
@@ -129,7 +129,7 @@ Expected<void> Volume::Core::unpin(const pin::Owner& who, std::uint64_t id,
         const PinsLock lock{pins_mutex_};
         pin::Pin* const pin = find_pin(who, id, generation);
         if (pin == nullptr) return fail(Cause::no_such_record);
-        if (writable) set_lazy_time(*state);
+        if (writable) note_outside_change(*state);
         TRY(end_reference(*state, *pin));
         forget_if_unwatched(*state);
     }

@@ -26,6 +26,17 @@ void Volume::Core::set_lazy_time(InodeState& state) {
     if (state.lazy_time_ns.exchange(ns_of(now())) == 0) write_later(state);
 }
 
+void Volume::Core::note_outside_change(InodeState& state) {
+    set_lazy_time(state);
+    const std::scoped_lock lock{change_sink_mutex_};
+    if (change_sink_) change_sink_(state.ino);
+}
+
+void Volume::Core::set_change_sink(std::function<void(Ino ino)> sink) {
+    const std::scoped_lock lock{change_sink_mutex_};
+    change_sink_ = std::move(sink);
+}
+
 bool Volume::Core::note_access(InodeState& state, const media::Inode& inode) {
     if (atime_ == AtimePolicy::none || read_only_ || (inode.flags & media::kInodeNoAtime) != 0 ||
         (S_ISDIR(inode.mode) && !directory_atime_))

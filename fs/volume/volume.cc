@@ -125,6 +125,10 @@ void Volume::close_guard(std::uint64_t guard) { core_->close_guard(guard); }
 void Volume::set_event_sink(std::function<void(std::uint64_t context)> wake) {
     core_->set_event_sink(std::move(wake));
 }
+void Volume::set_change_sink(std::function<void(Ino ino)> changed) {
+    core_->set_change_sink(std::move(changed));
+}
+std::string Volume::path(Ino ino) { return core_->path_of(ino).value_or(std::string{}); }
 Expected<std::optional<pin::Event>> Volume::next_event(std::uint64_t context) {
     return core_->next_event(context);
 }

@@ -271,6 +271,12 @@ public:
     void close_guard(std::uint64_t guard);
     /// `wake` is called, without locks, when a context that had no event gets one.
     void set_event_sink(std::function<void(std::uint64_t context)> wake);
+    /// `changed` is called when the times of a file advance for a map or pin, which its users do
+    /// not ask for: where they begin and end, and at sync. It must not call the volume.
+    void set_change_sink(std::function<void(Ino ino)> changed);
+    /// Under which name a file is known: the last that was heard of. Empty if that is none any
+    /// more.
+    [[nodiscard]] std::string path(Ino ino);
     /// The next event, nullopt if none waits. Errors: no_such_context.
     Expected<std::optional<pin::Event>> next_event(std::uint64_t context);
     [[nodiscard]] bool has_event(std::uint64_t context);
