@@ -31,6 +31,33 @@ void log_failure(const Error& error, const char* operation, fuse_ino_t ino) {
     spdlog::error("{} of inode {}: {}", operation, ino, error.message());
 }
 
+/// Lets few lines through in a while.
+class Rarely {
+public:
+    /// How many were not let through before this one; nullopt: this one is not either.
+    std::optional<std::uint64_t> may_speak() {
+        constexpr int kLinesMax = 20;
+        const std::lock_guard lock{mutex_};
+        const std::time_t now = std::time(nullptr);
+        if (now - since_ >= kQuietSeconds) {
+            since_ = now;
+            lines_ = 0;
+        }
+        if (lines_ >= kLinesMax) {
+            ++unsaid_;
+            return std::nullopt;
+        }
+        ++lines_;
+        return std::exchange(unsaid_, 0);
+    }
+
+private:
+    std::mutex mutex_;
+    std::time_t since_ = 0;
+    int lines_ = 0;
+    std::uint64_t unsaid_ = 0;
+};
+
 bool is_worth_a_line(const Error& error) {
     const int number = error.number();
     return (number == EUCLEAN || number == EIO) && error.cause != Cause::shut_down;
@@ -61,32 +88,21 @@ std::string sentence_of_refusal(Edge& edge, const Error& error, Ino ino, std::ui
     return sentence;
 }
 
-void log_refusal(const char* operation, const std::string& sentence) {
-    constexpr int kBurst = 20;
-    static std::mutex mutex;
-    static std::time_t since = 0;
-    static int lines = 0;
-    static std::uint64_t unsaid = 0;
-    const std::lock_guard lock{mutex};
-    const std::time_t now = std::time(nullptr);
-    if (now - since >= kQuietSeconds) {
-        if (unsaid != 0) spdlog::warn("{} more operations were refused", unsaid);
-        since = now;
-        lines = 0;
-        unsaid = 0;
-    }
-    if (++lines > kBurst) {
-        ++unsaid;
-        return;
-    }
-    spdlog::warn("{} was refused: {}", operation, sentence);
+void log_refusal(Edge& edge, const char* operation, const Error& error, Ino ino,
+                 std::uint64_t begin, std::uint64_t end) {
+    static Rarely rarely;
+    const auto unsaid = rarely.may_speak();
+    if (!unsaid) return;
+    if (*unsaid != 0) spdlog::warn("{} more operations were refused", *unsaid);
+    spdlog::warn("{} of {} was refused: {}", operation, escaped(edge.volume.path(ino)),
+                 sentence_of_refusal(edge, error, ino, begin, end));
 }
 
 void reply_refusal(fuse_req_t req, const Error& error, const char* operation, fuse_ino_t ino,
                    std::uint64_t begin, std::uint64_t end) noexcept {
     if (error.number() == EBUSY) {
         guarded([&]() -> Expected<void> {
-            log_refusal(operation, sentence_of_refusal(edge_of(req), error, Ino{ino}, begin, end));
+            log_refusal(edge_of(req), operation, error, Ino{ino}, begin, end);
             return {};
         });
     }

@@ -113,7 +113,8 @@ double attribute_timeout_of(const Attributes& attributes);
 std::string sentence_of_refusal(Edge& edge, const Error& error, Ino ino, std::uint64_t begin,
                                 std::uint64_t end);
 /// A line of the log for EBUSY (SPEC 4.6), unless many were written just now.
-void log_refusal(const char* operation, const std::string& sentence);
+void log_refusal(Edge& edge, const char* operation, const Error& error, Ino ino,
+                 std::uint64_t begin, std::uint64_t end);
 
 /// Owner of what the request makes.
 Caller caller_of(fuse_req_t req);

@@ -21,6 +21,8 @@ const char* rule_of(Cause cause) {
         case Cause::not_a_regular_file:
         case Cause::not_open_for_reading:
             return "SPEC 2.3";
+        case Cause::pins_outlive_lease:
+            return "SPEC 2.4";
         case Cause::no_exclusive_lease:
         case Cause::beyond_end:
         case Cause::limit_user_records:
@@ -94,7 +96,9 @@ void ProtocolRequest::reply(const Expected<void>& result) noexcept {
     guarded([&]() -> Expected<void> {
         const std::string sentence = sentence_of_failure(result.error());
         sentence.copy(failure.message, sizeof(failure.message) - 1);
-        if (number_of_error == EBUSY) log_refusal("a lease, map or pin", sentence);
+        if (number_of_error == EBUSY && range_)
+            log_refusal(edge_of(req), "a lease or pin", result.error(), ino_, range_->first,
+                        range_->second);
         return {};
     });
     edge_of(req).counters.error(number_of_error);
