@@ -39,6 +39,11 @@ TEST_CASE("crash: an allocation, a punch, a zeroing or a copy is done up to some
     check_all(allocate_workloads());
 }
 
+TEST_CASE("crash: maps, pins and holds are on record, and nothing that they reach is another's",
+          "[volume][pin][crash]") {
+    check_all(pin_workloads());
+}
+
 TEST_CASE("crash: attributes are the old or the new ones", "[volume][crash]") {
     check_all(attribute_workloads());
 }

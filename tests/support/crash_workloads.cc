@@ -248,6 +248,53 @@ std::vector<Workload> allocate_workloads() {
     return list;
 }
 
+std::vector<Workload> pin_workloads() {
+    std::vector<Workload> list;
+    const Operations file{create("/a"), write("/a", 0, 20000), open("/a", 0)};
+    const auto add = [&](const std::string& name, Operations before, Operations recorded) {
+        list.push_back({.name = "pins: " + name,
+                        .before = file + std::move(before),
+                        .recorded = std::move(recorded)});
+    };
+    add("a pin comes and goes", {}, {pin("#0", 100, 9000, 1), drop(1)});
+    add("a map comes and goes", {}, {map("#0", 0, 20480, 1), drop(1)});
+    add("holes are filled first", {truncate("/a", 60000)},
+        {pin("#0", 10000, 40000, 1), map("#0", 0, 61440, 2), drop(1), drop(2)});
+    add("unwritten blocks are written first", {allocate("/a", 20000, 30000)},
+        {map("#0", 0, 40960, 1), truncate("/a", 100), drop(1)});
+    add("a mapped file is cut", {map("#0", 0, 20480, 1)},
+        {truncate("/a", 0), write("/a", 0, 5000, 2), drop(1), finish_pending()});
+    add("a mapped block is cut in part", {map("#0", 0, 20480, 1)},
+        {truncate("/a", 9000), truncate("/a", 20000), drop(1)});
+    add("a mapped file is punched", {map("#0", 4096, 8192, 1)},
+        {punch_hole("/a", 0, 10000), write("/a", 6000, 100, 2), drop(1)});
+    add("a mapped file is zeroed", {map("#0", 0, 20480, 1)},
+        {zero_range("/a", 100, 15000), drop(1), finish_pending()});
+    add("a scattered file is cut under a map", scattered_file("/b", 60) + Operations{open("/b", 1)},
+        {map("#1", 0, 100 * 4096, 1), truncate("/b", 5000), drop(1), finish_pending()});
+    add("two maps of one block", {map("#0", 0, 8192, 1), map("#0", 4096, 8192, 2)},
+        {truncate("/a", 0), drop(1), finish_pending(), drop(2), finish_pending()});
+    add("a pinned file loses its name", {pin("#0", 0, 20000, 1)},
+        {unlink("/a"), release(0), drop(1), finish_pending()});
+    add("a mapped file loses its name and is cut", {map("#0", 0, 20480, 1)},
+        {unlink("/a"), release(0), drop(1), finish_pending()});
+    add("the owner of a pin goes", {pin("#0", 0, 20000, 1)},
+        {lose_owner(), truncate("/a", 0), finish_pending()});
+    add("the owner of a map goes", {map("#0", 0, 20480, 1), truncate("/a", 8192)},
+        {lose_owner(), finish_pending(), truncate("/a", 0)});
+    add("the owner and the name go", {pin("#0", 0, 20000, 1), map("#0", 0, 20480, 2)},
+        {lose_owner(), unlink("/a"), release(0), finish_pending()});
+    Operations many;
+    for (std::uint32_t i = 0; i < 40; ++i) many.push_back(pin("#0", i % 5 * 4096, 3000, i + 1));
+    Operations dropped;
+    for (std::uint32_t i = 0; i < 40; ++i) dropped.push_back(drop(i + 1));
+    list.push_back({.name = "pins: many come and go",
+                    .before = file,
+                    .recorded = many + dropped,
+                    .per_fence_max = 4});
+    return list;
+}
+
 std::vector<Workload> truncate_workloads() {
     std::vector<Workload> list;
     const auto add = [&](const std::string& name, Operations before, Operations recorded) {
@@ -394,9 +441,9 @@ std::vector<Workload> growth_workloads() {
 
 std::vector<Workload> all_workloads() {
     std::vector<Workload> all;
-    for (const auto& some :
-         {name_workloads(), rename_workloads(), content_workloads(), truncate_workloads(),
-          allocate_workloads(), attribute_workloads(), mount_workloads(), growth_workloads()})
+    for (const auto& some : {name_workloads(), rename_workloads(), content_workloads(),
+                             truncate_workloads(), allocate_workloads(), pin_workloads(),
+                             attribute_workloads(), mount_workloads(), growth_workloads()})
         all.insert(all.end(), some.begin(), some.end());
     return all;
 }

@@ -15,6 +15,7 @@ std::vector<Workload> rename_workloads();
 std::vector<Workload> content_workloads();
 std::vector<Workload> truncate_workloads();
 std::vector<Workload> allocate_workloads();  ///< fallocate and copy_file_range
+std::vector<Workload> pin_workloads();       ///< maps, pins and what is cut under them
 std::vector<Workload> attribute_workloads();
 std::vector<Workload> mount_workloads();
 std::vector<Workload> growth_workloads();  ///< tables, trees, generations, groups

@@ -445,6 +445,11 @@ int ModelFiles::apply(const Operation& operation) {
         case Do::change_owner:
         case Do::set_times:
             return change(operation);
+        case Do::map:
+        case Do::pin:
+        case Do::drop:
+        case Do::lose_owner:
+            return 0;
         case Do::sync: {
             NodePointer node;
             return find(operation.path, node);

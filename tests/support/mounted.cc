@@ -250,13 +250,17 @@ Mounted::Mounted(pmem::Region& region, std::span<std::byte> memory, const Mounte
     mount();
 }
 
-Mounted::Mounted(pmem::Region& region) : region_{&region} { mount(); }
+Mounted::Mounted(pmem::Region& region, bool same_boot) : region_{&region}, same_boot_{same_boot} {
+    mount();
+}
 
 Mounted::~Mounted() = default;
 
 void Mounted::mount(bool background) {
     MountOptions options = mount_options();
     options.background = background;
+    options.boot_id =
+        same_boot_ ? "fedcba9876543210fedcba9876543210" : "00112233445566778899aabbccddeeff";
     volume_ = must(Volume::mount(*region_, options));
 }
 

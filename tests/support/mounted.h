@@ -109,8 +109,9 @@ public:
     explicit Mounted(const MountedOptions& options);
     /// Makes it in `region`, e.g. a CrashRegion's.
     Mounted(pmem::Region& region, std::span<std::byte> memory, const MountedOptions& options);
-    /// Mounts what is there.
-    explicit Mounted(pmem::Region& region);
+    /// Mounts what is there, in another boot of the machine: what was mapped or pinned is not any
+    /// more. In the same one its owners may live.
+    explicit Mounted(pmem::Region& region, bool same_boot = false);
     ~Mounted();
 
     [[nodiscard]] pmem::Region& region() const { return *region_; }
@@ -152,6 +153,7 @@ private:
     std::unique_ptr<Memory> memory_;
     std::unique_ptr<pmem::Region> own_region_;
     pmem::Region* region_;
+    bool same_boot_ = true;
     std::unique_ptr<Volume> volume_;
 };
 

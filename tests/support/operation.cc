@@ -61,6 +61,14 @@ const char* name_of(Do what) {
             return "open";
         case Do::release:
             return "release";
+        case Do::map:
+            return "map";
+        case Do::pin:
+            return "pin";
+        case Do::drop:
+            return "drop";
+        case Do::lose_owner:
+            return "lose_owner";
         case Do::finish_pending:
             return "finish_pending";
         case Do::unmount:
@@ -252,21 +260,88 @@ Expected<void> Runner::run_here(const Operation& operation) {
             fs_->release(open_.at(operation.number));
             open_.erase(operation.number);
             return {};
+        case Do::map:
+        case Do::pin:
+            return reach(operation);
+        case Do::drop:
+            return drop(operation.number);
+        case Do::lose_owner:
+            fs_->close_context(owner_.context);
+            fs_->close_guard(guard_);
+            owner_ = {};
+            reached_.clear();
+            return {};
         case Do::finish_pending:
             return fs_->finish_pending();
         case Do::unmount:
             fs_.unmount();
             open_.clear();
+            reached_.clear();
+            owner_ = {};
             return {};
         case Do::abandon:
             fs_.abandon();
             open_.clear();
+            reached_.clear();
+            owner_ = {};
             return {};
         case Do::mount:
             fs_.mount();
             return {};
     }
     std::unreachable();
+}
+
+/// As a process that is not there when a mount looks for it.
+Expected<void> Runner::reach(const Operation& operation) {
+    if (owner_.context == 0) {
+        owner_ = {.context = 0,
+                  .process = {.pid = (1u << 22) + 1, .start_ticks = 1, .pid_namespace = 1},
+                  .uid = 0,
+                  .command = "test"};
+        owner_.context = TRY(fs_->open_context(owner_));
+        guard_ = TRY(fs_->open_guard(owner_.context));
+    }
+    const bool pins = operation.what == Do::pin;
+    const Ino ino = TRY(find(operation.path));
+    const OpenFile file{ino, operation.number};
+    TRY(fs_->set_lease(file, {.kind = pins ? pin::LeaseKind::exclusive : pin::LeaseKind::layout,
+                              .offset_bytes = 0,
+                              .length_bytes = 0,
+                              .owner = owner_,
+                              .user_data = 0,
+                              .may_exclude = true}));
+    Reached& reached = reached_[operation.number];
+    reached.ino = ino;
+    if (pins) {
+        const auto pinned = fs_->pin(file, {.offset_bytes = operation.offset,
+                                            .length_bytes = operation.length,
+                                            .owner = owner_,
+                                            .label = {}});
+        fs_->drop_leases(file);
+        reached.id = TRY(pinned).id;
+        reached.generation = pinned->generation;
+    } else {
+        reached.id = TRY(fs_->map(file, {.offset_bytes = operation.offset,
+                                         .length_bytes = operation.length,
+                                         .writable = true,
+                                         .owner = owner_,
+                                         .guard = guard_}))
+                         .id;
+    }
+    return {};
+}
+
+Expected<void> Runner::drop(std::uint32_t number) {
+    const Reached reached = reached_.at(number);
+    reached_.erase(number);
+    return reached.generation == 0 ? fs_->unmap(owner_.context, reached.id)
+                                   : fs_->unpin(owner_, reached.id, reached.generation);
+}
+
+Ino Runner::reached(std::uint32_t number) const {
+    const auto found = reached_.find(number);
+    return found == reached_.end() ? Ino{} : found->second.ino;
 }
 
 }  // namespace pinfs::test

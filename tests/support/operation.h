@@ -41,6 +41,10 @@ enum class Do : std::uint8_t {
     sync,              // path
     open,              // path, number: n of "#n"
     release,           // number
+    map,               // path: an open file, offset, length, number: n of the map or pin
+    pin,               // the same
+    drop,              // number: unmaps or unpins
+    lose_owner,        // of all maps and pins: the context and its guard close
     finish_pending,
     unmount,
     abandon,  // as a killed daemon
@@ -76,6 +80,8 @@ public:
     explicit Runner(Mounted& fs) : fs_{fs} {}
     Expected<void> run(const Operation& operation);
     [[nodiscard]] Expected<Ino> find(const std::string& path) const;
+    /// The file that a map or pin is of; no inode if it does not live.
+    [[nodiscard]] Ino reached(std::uint32_t number) const;
     /// Bytes of the last write, append or copy.
     [[nodiscard]] std::uint64_t written() const { return written_; }
 
@@ -85,7 +91,18 @@ private:
     Expected<void> change(const Operation& operation);
 
     Mounted& fs_;
+    Expected<void> reach(const Operation& operation);
+    Expected<void> drop(std::uint32_t number);
+
+    struct Reached {
+        Ino ino;
+        std::uint64_t id = 0;
+        std::uint64_t generation = 0;  // 0: a map
+    };
     std::map<std::uint32_t, Ino> open_;
+    std::map<std::uint32_t, Reached> reached_;
+    pin::Owner owner_;
+    std::uint64_t guard_ = 0;
     std::uint64_t written_ = 0;
 };
 

@@ -116,6 +116,24 @@ inline Operation sync(std::string path) { return {.what = Do::sync, .path = std:
 inline Operation open(std::string path, std::uint32_t handle) {
     return {.what = Do::open, .path = std::move(path), .number = handle};
 }
+inline Operation map(std::string path, std::uint64_t offset, std::uint64_t length,
+                     std::uint32_t number) {
+    return {.what = Do::map,
+            .path = std::move(path),
+            .offset = offset,
+            .length = length,
+            .number = number};
+}
+inline Operation pin(std::string path, std::uint64_t offset, std::uint64_t length,
+                     std::uint32_t number) {
+    return {.what = Do::pin,
+            .path = std::move(path),
+            .offset = offset,
+            .length = length,
+            .number = number};
+}
+inline Operation drop(std::uint32_t number) { return {.what = Do::drop, .number = number}; }
+inline Operation lose_owner() { return {.what = Do::lose_owner}; }
 inline Operation release(std::uint32_t handle) { return {.what = Do::release, .number = handle}; }
 inline Operation finish_pending() { return {.what = Do::finish_pending}; }
 inline Operation unmount() { return {.what = Do::unmount}; }

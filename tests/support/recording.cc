@@ -157,6 +157,13 @@ void Recording::use_up(Mounted& fs) const {
         !std::equal(appended.begin(), appended.end(), content.begin() + 5000))
         throw std::runtime_error("what was written after the mount does not read back");
     fs.remove_all();
+    // What was held ends by proof, which may take a few looks.
+    constexpr int kLooksMax = 1000;
+    for (int looks = 0; fs->statistics().blocks_free != free_when_empty_ && looks < kLooksMax;
+         ++looks) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        must(fs->finish_pending());
+    }
     const Statistics now = fs->statistics();
     if (now.blocks_free != free_when_empty_ || now.inodes != 1)
         throw std::runtime_error("emptied, it has " + std::to_string(now.blocks_free) +
@@ -172,7 +179,7 @@ std::string Recording::judge(CrashImage& image, Depth depth) {
         const CheckReport report = must(check(image.region));
         if (!report.clean()) return "the judge says:\n" + report.text();
         if (depth == Depth::recovery) return judge_recovery(image);
-        Mounted fs{image.region};
+        Mounted fs{image.region, /*same_boot=*/image.index % 2 == 0};
         const Snapshot found = fs.snapshot();
         if (std::string wrong = judge_state(found, image.completed); !wrong.empty()) return wrong;
         if (depth == Depth::state) return {};
@@ -234,6 +241,9 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
                 model.offset_of(operation) + operation.length <= attributes->size_bytes)
                 lazy.insert(ino->value);
         }
+        const bool reaches = operation.what == Do::map || operation.what == Do::pin;
+        if (operation.what == Do::drop) lazy.insert(runner.reached(operation.number).value);
+        if (reaches) lazy.insert(must(runner.find(operation.path)).value);
         if (operation.what == Do::release)
             lazy.erase(must(runner.find("#" + std::to_string(operation.number))).value);
         const int expected = model.apply(operation);

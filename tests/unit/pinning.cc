@@ -295,3 +295,18 @@ TEST_CASE("3.9: what nobody owns any more ends by proof, the file keeps its bloc
     }
     p.fs.check_clean();
 }
+
+TEST_CASE("2.5: blocks under two maps are held until both are gone", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::layout, 0, 0));
+    const auto first = must(p.map(0, 8192));
+    const auto second = must(p.map(4096, 8192));
+    must(p.truncate(0));
+    must(p.volume().unmap(p.context, first.id));
+    must(p.volume().finish_pending());
+    CHECK(p.count(Kind::hold) == 1);
+    must(p.volume().unmap(p.context, second.id));
+    must(p.volume().finish_pending());
+    CHECK(p.count(Kind::hold) == 0);
+    p.fs.check_clean();
+}
