@@ -33,6 +33,7 @@ namespace pinfs {
     X(would_be_ancestor,       EINVAL,       "a directory cannot move below itself") \
     X(file_too_large,          EFBIG,        "beyond the largest file size, 16 TiB") \
     X(no_space,                ENOSPC,       "no free blocks left in the region") \
+    X(no_whole_run,            ENOSPC,       "no whole run of 2 MiB is free, which a map or pin on this region needs") \
     X(no_inodes,               ENOSPC,       "no inode numbers left") \
     X(stale_inode,             ESTALE,       "the inode is gone") \
     X(no_data,                 ENXIO,        "no data or hole beyond this offset") \
@@ -48,6 +49,7 @@ namespace pinfs {
     X(no_lease,                EPERM,        "a direct map needs a lease on all of its range, through the same open file") \
     X(no_exclusive_lease,      EPERM,        "a pin needs an exclusive lease on all of its range, through the same open file") \
     X(range_pinned,            EBUSY,        "a part of this range is pinned") \
+    X(unit_in_use,             EBUSY,        "a part of a map unit that would have to move is mapped or pinned") \
     X(range_leased,            EBUSY,        "a part of this range is leased exclusively") \
     X(not_leasable,            EOPNOTSUPP,   "the file is not in DAX mode, or is open since before it was: pinfs dax on, then open it anew") \
     X(region_not_pinnable,     EOPNOTSUPP,   "the kernel lets no device pin pages of this kind of region: device DAX, tmpfs and hugetlbfs can be pinned") \

@@ -64,7 +64,7 @@ Answer region(ContextRequest& request) {
     words.persistent = can.persistent;
     words.length_bytes = of.bytes();
     words.block_bytes = kBlockBytes;
-    words.map_align_bytes = can.map_unit_bytes;
+    words.map_align_bytes = volume.map_unit_bytes();
     words.huge_bytes = can.huge_bytes;
     words.pin_limit_bytes = limit;
     words.pinned_bytes = charged;

@@ -209,7 +209,7 @@ std::string region_json(const Edge& edge) {
     json["pinnable"] = can.pinnable;
     json["length_bytes"] = region.bytes();
     json["block_bytes"] = kBlockBytes;
-    json["map_align_bytes"] = can.map_unit_bytes;
+    json["map_align_bytes"] = edge.volume.map_unit_bytes();
     json["huge_bytes"] = can.huge_bytes;
     return dumped(json, 2) + "\n";
 }

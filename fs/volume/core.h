@@ -211,6 +211,7 @@ public:
     [[nodiscard]] const MountReport& report() const { return report_; }
     [[nodiscard]] std::string_view label() const;
     [[nodiscard]] const pmem::Region& region() const { return region_; }
+    [[nodiscard]] std::uint64_t map_unit_bytes() const;
     [[nodiscard]] std::array<std::uint8_t, 16> uuid() const { return std::to_array(super_.uuid); }
 
 private:
@@ -346,6 +347,10 @@ private:
     /// Blocks, written or zeroed, for every hole of [begin, end), up to the end of the file; in
     /// steps. No range is held.
     Expected<void> populate(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    static bool is_unit(const std::vector<inode::Mapping>& pieces, std::uint64_t begin_block,
+                        std::uint64_t unit_blocks);
+    Expected<void> align_units(InodeState& state, std::uint64_t begin_bytes,
+                               std::uint64_t end_bytes);
     Expected<bool> is_written(InodeState& state, std::uint64_t begin_block,
                               std::uint64_t end_block);
     Expected<void> enter(InodeState& state, std::unique_ptr<pin::Reference> reference,

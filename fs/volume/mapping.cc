@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "fs/volume/core.h"
+#include "fs/volume/layout_change.h"
 
 namespace pinfs {
 
@@ -18,6 +19,10 @@ constexpr std::uint64_t kPopulateBlocks = 16 * media::kRunBlocks;
 constexpr int kAttemptsMax = 100;  // against somebody who punches holes all the time
 
 }  // namespace
+
+std::uint64_t Volume::Core::map_unit_bytes() const {
+    return std::max<std::uint64_t>(super_.map_unit_bytes, region_.capabilities().map_unit_bytes);
+}
 
 Expected<bool> Volume::Core::is_written(InodeState& state, std::uint64_t begin_block,
                                         std::uint64_t end_block) {
@@ -88,6 +93,71 @@ Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_byt
     return {};
 }
 
+/// Whether file blocks [begin, end), a map unit, are one run at a congruent place of the region.
+bool Volume::Core::is_unit(const std::vector<Mapping>& pieces, std::uint64_t begin_block,
+                           std::uint64_t unit_blocks) {
+    std::uint64_t next = pieces.front().start_block;
+    if (next % unit_blocks != begin_block % unit_blocks) return false;
+    for (const Mapping& piece : pieces) {
+        if (!piece.is_written() || piece.start_block != next) return false;
+        next += piece.blocks;
+    }
+    return true;
+}
+
+/// Where maps are made of units larger than a block, every unit that meets the range becomes one
+/// run of the region, with the same offset in it (SPEC 1.5); its last blocks may lie behind the end
+/// of the file. What is not yet so moves, unless somebody has it mapped or pinned.
+Expected<void> Volume::Core::align_units(InodeState& state, std::uint64_t begin_bytes,
+                                         std::uint64_t end_bytes) {
+    const std::uint64_t unit_bytes = map_unit_bytes();
+    const std::uint64_t unit_blocks = unit_bytes / kBlockBytes;
+    if (unit_blocks == 1) return {};
+    if (unit_blocks != kRunBlocks) return fail(Cause::not_supported);
+    std::vector<std::byte> buffer;
+    for (std::uint64_t at = round_down(begin_bytes, unit_bytes); at < end_bytes; at += unit_bytes) {
+        const std::uint64_t begin = at / kBlockBytes;
+        const std::uint64_t end = begin + unit_blocks;
+        // Behind the end somebody may append.
+        const RangeLock::Hold hold{state.ranges, at, kToTheEnd, RangeLock::Mode::exclusive};
+        std::vector<Mapping> pieces;
+        {
+            const Shared lock{state.mutex};
+            const auto inode = TRY(read_inode(state));
+            if (at >= inode.size) return {};  // it was cut meanwhile: the caller looks again
+            pieces = TRY(Extents(units_, inode).map(begin, end));
+        }
+        if (is_unit(pieces, begin, unit_blocks)) continue;
+        if (is_pinned(state, at, at + unit_bytes) || is_reached(state, at, at + unit_bytes))
+            return fail(Cause::unit_in_use, 0, state.ino.value);
+        Change one = change(space::Reserve::keep);
+        const auto runs = TRY(one.allocate({.blocks = unit_blocks, .aligned = true}));
+        const BlockRun run = runs.front();
+        if (runs.size() != 1 || run.begin % unit_blocks != 0) return fail(Cause::no_whole_run);
+        for (const Mapping& piece : pieces) {
+            const std::uint64_t to = run.begin + (piece.file_block - begin);
+            if (piece.is_written())
+                TRY(copy_blocks(piece.start_block, to, piece.blocks, buffer));
+            else
+                TRY(region_.zero(to * kBlockBytes, piece.blocks * kBlockBytes));
+        }
+        region_.fence();  // content | the change that names it
+        const Exclusive lock{state.mutex};
+        LayoutChange layout{*this, state, TRY(read_inode(state))};
+        TRY(layout.prepare());
+        auto* inode = TRY(edit_inode(one, state));
+        Extents extents{one, *inode};
+        if (!TRY(extents.remove_some(begin, end, layout.away())))
+            return fail(Cause::change_too_large, 0, state.ino.value);
+        TRY(extents.add({.file_block = begin, .blocks = unit_blocks, .start_block = run.begin}));
+        inode->blocks += unit_blocks;
+        if (end > blocks_of(inode->size)) inode->flags |= media::kInodeKeepBeyondEnd;
+        layout.tell(one, begin, end);
+        TRY(one.commit());
+    }
+    return {};
+}
+
 /// Bytes behind the end, in its block: zeros before somebody reaches them who is not us. The range
 /// is held.
 Expected<void> Volume::Core::zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
@@ -130,11 +200,10 @@ Expected<std::vector<Extent>> Volume::Core::extents_of(InodeState& state, std::u
 
 Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) {
     TRY(admit_change());
-    const std::uint64_t unit = std::max<std::uint64_t>(super_.map_unit_bytes, kBlockBytes);
     if (request.length_bytes == 0 || request.offset_bytes >= kFileBytesMax ||
         request.length_bytes > kFileBytesMax - request.offset_bytes)
         return fail(Cause::invalid_argument);
-    if (request.offset_bytes % unit != 0) return fail(Cause::unaligned);
+    if (request.offset_bytes % map_unit_bytes() != 0) return fail(Cause::unaligned);
     const std::uint64_t begin = request.offset_bytes;
     const std::uint64_t end = round_up(begin + request.length_bytes, kBlockBytes);
     const Use state = use(file.ino);
@@ -152,6 +221,7 @@ Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) 
         if (end > round_up(TRY(read_leasable(*state)).size, kBlockBytes))
             return fail(Cause::beyond_end);
         if (request.allocate) TRY(with_space([&] { return populate(*state, begin, end); }));
+        TRY(with_space([&] { return align_units(*state, begin, end); }));
         const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
         auto extents = extents_of(*state, begin, end, /*holes_too=*/false);
         // Cut or punched between: a new look, and the end of the file may be another.
@@ -266,7 +336,10 @@ Expected<LayoutAnswer> Volume::Core::reload_map(std::uint64_t context, std::uint
     const Use state = use(ino);
     // A hole reads as zeros through a map too, as long as there is space for that.
     if (!read_only_) {
-        const auto filled = with_space([&] { return populate(*state, begin, end); });
+        const auto filled = with_space([&]() -> Expected<void> {
+            TRY(populate(*state, begin, end));
+            return align_units(*state, begin, end);
+        });
         if (!filled && filled.error().cause != Cause::no_space)
             return std::unexpected(filled.error());
     }

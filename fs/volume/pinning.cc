@@ -50,6 +50,7 @@ Expected<PinAnswer> Volume::Core::pin(OpenFile file, const PinRequest& request) 
     for (int attempt = 1;; ++attempt) {
         if (wanted_end > TRY(read_leasable(*state)).size) return fail(Cause::beyond_end);
         TRY(with_space([&] { return populate(*state, begin, end); }));
+        TRY(with_space([&] { return align_units(*state, begin, end); }));
         const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
         const auto extents = extents_of(*state, begin, end, /*holes_too=*/false);
         if (!extents && extents.error().cause == Cause::holes_in_range && attempt < kAttemptsMax)

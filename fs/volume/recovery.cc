@@ -10,6 +10,12 @@
 
 namespace pinfs {
 
+namespace {
+
+constexpr std::uint64_t kFormerContext = std::uint64_t{1} << 63;
+
+}  // namespace
+
 Expected<void> Volume::Core::load_records() {
     TRY(records_.load());
     struct Found {
@@ -53,6 +59,8 @@ Expected<void> Volume::Core::load_records() {
 /// Enters a map or pin of this boot.
 void Volume::Core::recover(const media::Record& record, const inode::Table::Slot& slot) {
     auto reference = reference_of(record, slot);
+    // Numbers of contexts begin anew with each mount: that one is no context of ours.
+    if (reference->owner.context != 0) reference->owner.context |= kFormerContext;
     if (!pin::is_alive(reference->owner.process)) {
         if (reference->state != pin::ReferenceState::gone) unwritten_gone_.push_back(reference->id);
         reference->state = pin::ReferenceState::gone;

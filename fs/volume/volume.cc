@@ -196,6 +196,7 @@ std::pair<std::uint64_t, std::uint64_t> Volume::charged_bytes(std::uint32_t uid)
 std::string Volume::describe(std::uint64_t id) { return core_->describe(id); }
 const pmem::Region& Volume::region() const { return core_->region(); }
 std::array<std::uint8_t, 16> Volume::uuid() const { return core_->uuid(); }
+std::uint64_t Volume::map_unit_bytes() const { return core_->map_unit_bytes(); }
 Expected<void> Volume::finish_pending() { return core_->finish_pending(); }
 
 }  // namespace pinfs

@@ -340,6 +340,8 @@ public:
     /// What the region can do, and its identity.
     [[nodiscard]] const pmem::Region& region() const;
     [[nodiscard]] std::array<std::uint8_t, 16> uuid() const;
+    /// Offsets of maps are multiples of it (SPEC 1.5).
+    [[nodiscard]] std::uint64_t map_unit_bytes() const;
 
     /// Finishes orphans, cuts and times, and releases what is proven to be free, now; tests without
     /// background threads call it.

@@ -222,6 +222,7 @@ void make_empty(pmem::Region& region, std::span<std::byte> memory, const Mounted
         make.uuid[i] = static_cast<std::uint8_t>(17 * i + 3);
     make.label = "test";
     make.dax = options.dax;
+    make.map_unit_bytes = options.map_unit_bytes;
     make.name_hash_seed = 4711;
     make.name_hash_bits = options.name_hash_bits;
     make.now = {1'000'000'000, 5};

@@ -83,6 +83,7 @@ struct MountedOptions {
     unsigned name_hash_bits = 54;
     bool poison = true;  ///< free blocks hold kPoison; false for regions too large to fill
     bool dax = true;
+    std::uint64_t map_unit_bytes = kBlockBytes;
 };
 
 /// Memory that is not in a file. Untouched pages cost nothing.

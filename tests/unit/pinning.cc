@@ -44,6 +44,7 @@ struct Pinning {
         AttributeChange dax;
         dax.flags = media::kInodeDax;
         must(volume().change_attributes(file.ino, dax));
+        must(volume().lookup(kRootIno, "f"));  // reports say the last name that was asked for
         REQUIRE(must(volume().open(file.ino, OpenFor::writing)));
         begin_context();
     }
@@ -308,5 +309,164 @@ TEST_CASE("2.5: blocks under two maps are held until both are gone", "[pin][volu
     must(p.volume().unmap(p.context, second.id));
     must(p.volume().finish_pending());
     CHECK(p.count(Kind::hold) == 0);
+    p.fs.check_clean();
+}
+
+namespace {
+
+/// The records of a daemon that was killed, in the same boot.
+void crash_and_mount(Pinning& p) {
+    p.fs.abandon();
+    p.fs.mount();
+    must(p.volume().open(p.file.ino, OpenFor::writing));
+    p.begin_context();
+}
+
+PinnedItem only(Pinning& p, Kind kind) {
+    std::vector<PinnedItem> found;
+    for (const PinnedItem& item : must(p.volume().pinned()))
+        if (item.kind == kind) found.push_back(item);
+    REQUIRE(found.size() == 1);
+    return found[0];
+}
+
+}  // namespace
+
+TEST_CASE("3.10: a living owner keeps its pins over a crash of the daemon", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    const auto pinned = must(p.pin(0, 8192));
+    crash_and_mount(p);
+    p.fs.check_clean();
+    const PinnedItem item = only(p, Kind::pin);
+    CHECK(item.state == PinnedItem::State::recovered);
+    CHECK(item.path == "/f");
+    CHECK(item.id == pinned.id);
+    CHECK(cause_of(p.truncate(0)) == Cause::range_pinned);
+    must(p.truncate(8192));
+    must(p.volume().finish_pending());
+    CHECK(cause_of(p.truncate(0)) == Cause::range_pinned);
+
+    // The new context has the number of the old one, and is another.
+    CHECK(cause_of(p.volume().unpin(p.owner, pinned.id, pinned.generation)) ==
+          Cause::no_such_record);
+    pin::Owner stranger = p.owner;
+    stranger.process.start_ticks += 1;
+    CHECK(cause_of(p.volume().adopt_pin(stranger, pinned.id, pinned.generation, {})) ==
+          Cause::not_adoptable);
+    CHECK(cause_of(p.volume().adopt_pin(p.owner, pinned.id, pinned.generation + 1, {})) ==
+          Cause::no_such_record);
+    SECTION("and adopts them as their owner") {
+        CHECK(must(p.volume().adopt_pin(p.owner, pinned.id, pinned.generation, {})).end == 8192);
+    }
+    SECTION("or whoever has the secret does") {
+        CHECK(must(p.volume().adopt_pin(stranger, pinned.id, pinned.generation, pinned.secret))
+                  .user_data == 12);
+    }
+    CHECK(only(p, Kind::pin).state == PinnedItem::State::live);
+    must(p.volume().unpin(p.owner, pinned.id, pinned.generation));
+    must(p.truncate(0));
+    p.fs.check_clean();
+}
+
+TEST_CASE("3.10: blocks cut from under a living map stay held over a crash of the daemon",
+          "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::layout, 0, 0));
+    must(p.map(0, 64 * 4096));
+    must(p.truncate(4096));
+    crash_and_mount(p);
+    p.fs.check_clean();
+    CHECK(only(p, Kind::map).state == PinnedItem::State::recovered);
+    CHECK(only(p, Kind::hold).state == PinnedItem::State::cut);
+    must(p.volume().finish_pending());
+    must(p.volume().finish_pending());
+    CHECK(only(p, Kind::hold).region_offset != 0);
+}
+
+TEST_CASE("3.10: what a dead process had is held, and ends by proof", "[pin][volume]") {
+    Pinning p;
+    p.owner.process = {.pid = (1u << 22) + 1, .start_ticks = 1, .pid_namespace = 1};
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    must(p.pin(0, 8192));
+    crash_and_mount(p);
+    CHECK(only(p, Kind::pin).state == PinnedItem::State::held);
+    must(p.truncate(0));
+    CHECK(p.count(Kind::hold) == 1);
+    p.fs.check_clean();
+    for (int i = 0; i < 1000 && !must(p.volume().pinned()).empty(); ++i) {
+        ::usleep(1000);
+        must(p.volume().finish_pending());
+    }
+    CHECK(must(p.volume().pinned()).empty());
+    p.fs.check_clean();
+}
+
+TEST_CASE("3.10: a new boot ends all records", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    must(p.pin(0, 8192));
+    must(p.map(0, 8192));
+    p.fs.abandon();
+    Mounted next{p.fs.region()};
+    CHECK(must(next->pinned()).empty());
+    next.check_clean();
+}
+
+TEST_CASE("3.11: an administrator ends a pin and a lease after a grace time", "[pin][volume]") {
+    Pinning p;
+    const auto lease = must(p.lease(pin::LeaseKind::exclusive, 0, 8192));
+    const auto pinned = must(p.pin(0, 8192));
+    CHECK(cause_of(p.volume().revoke(999'998, 0)) == Cause::no_such_record);
+    must(p.volume().revoke(lease.id, 0));
+    must(p.volume().revoke(pinned.id, 0));
+    const auto event = must(p.volume().next_event(p.context));
+    REQUIRE(event);
+    CHECK(event->type == pin::EventType::revoking);
+    CHECK(event->id == lease.id);
+    CHECK(event->deadline_ns != 0);
+    must(p.volume().finish_pending());
+    must(p.truncate(0));
+    CHECK(cause_of(p.volume().unpin(p.owner, pinned.id, pinned.generation)) ==
+          Cause::no_such_record);
+    CHECK(cause_of(p.pin(0, 8192)) == Cause::no_exclusive_lease);
+}
+
+TEST_CASE("1.5: where maps have units of 2 MiB, a mapped file lies in whole runs",
+          "[pin][volume]") {
+    Pinning p{{.bytes = 64_MiB, .map_unit_bytes = 2_MiB}};
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    must(p.truncate(5_MiB));  // a hole behind the first blocks, and half a unit at the end
+    CHECK(cause_of(p.map(4096, 4096)) == Cause::unaligned);
+    const auto is_whole = [&](std::uint64_t bytes) {
+        for (const ExtentInfo& extent : must(p.volume().extents(p.file.ino, 0, 8_MiB))) {
+            if (extent.file_block * 4096 >= bytes) continue;
+            if (extent.unwritten || extent.file_block % 512 != extent.start_block % 512)
+                return false;
+        }
+        return true;
+    };
+    SECTION("a map moves it") {
+        const auto map = must(p.map(0, 4_MiB));
+        std::uint64_t bytes = 0;
+        for (const Extent& extent : map.extents) bytes += extent.bytes;
+        CHECK(bytes == 4_MiB);
+        CHECK(is_whole(4_MiB));
+        must(p.volume().unmap(p.context, map.id));
+    }
+    SECTION("so does a pin, with all of the last unit") {
+        const auto pinned = must(p.pin(4_MiB + 100, 1000));
+        const auto infos = must(p.volume().extents(p.file.ino, 4_MiB, 4_MiB));
+        REQUIRE(infos.size() == 1);
+        CHECK(infos[0].blocks == 512);
+        CHECK(infos[0].start_block % 512 == 0);
+        must(p.volume().unpin(p.owner, pinned.id, pinned.generation));
+    }
+    Bytes found(64 * 4096);
+    must(p.volume().read(p.file.ino, 0, found));
+    CHECK(found == pattern(0, found.size(), 1));
+    must(p.volume().drop_lease(p.file, 0, 0));
+    must(p.truncate(0));
+    CHECK(must(p.volume().extents(p.file.ino, 0, 8_MiB)).empty());
     p.fs.check_clean();
 }
