@@ -18,6 +18,16 @@ Expected<void> Charges::add(std::uint32_t uid, std::uint64_t bytes) {
     return {};
 }
 
+Expected<void> Charges::check(std::uint32_t uid) const {
+    const auto found = users_.find(uid);
+    const Sum user = found == users_.end() ? Sum{} : found->second;
+    if (user.records > limits_.user_records) return fail(Cause::limit_user_records);
+    if (all_.records > limits_.region_records) return fail(Cause::limit_region_records);
+    if (user.bytes > limits_.user_bytes) return fail(Cause::limit_user_bytes);
+    if (all_.bytes > limits_.region_bytes) return fail(Cause::limit_region_bytes);
+    return {};
+}
+
 void Charges::add_found(std::uint32_t uid, std::uint64_t bytes) {
     for (Sum* sum : {&users_[uid], &all_}) {
         ++sum->records;

@@ -328,6 +328,8 @@ Expected<LayoutAnswer> Volume::Core::reload_map(std::uint64_t context, std::uint
         const PinsLock lock{pins_mutex_};
         const pin::Map* const map = find_map(context, id);
         if (map == nullptr) return fail(Cause::no_such_record);
+        // What is cut from under a map is held; who lets that happen again and again gets no more.
+        TRY(registry_.charges.check(map->owner.uid));
         ino = Ino{map->ino};
         begin = std::max(begin, map->begin);
         end = std::min(end, map->end);
