@@ -173,6 +173,23 @@ TEST_CASE("a map unit beyond the page is mapped whole", "[library]") {
     range.release();
 }
 
+TEST_CASE("a child of fork has ranges of its own", "[library]") {
+    const PlayedRegion region{8};
+    const pid_t child = fork();
+    if (child == 0) {
+        AddressRange range;
+        const std::vector<Extent> extents{extent(0, 3, 1)};
+        if (range.reserve(region.memory(), 0, kPage, extents.data()) != 0) _exit(1);
+        if (range.show(region.memory(), PROT_READ, 0, kPage, extents) != 0) _exit(2);
+        if (number_at(range, 0) != 3) _exit(3);
+        range.release();
+        _exit(address_lock().try_lock_shared() ? 0 : 4);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
+
 TEST_CASE("a child of fork has nothing of a range, whenever it was forked",
           "[library][concurrency]") {
     const PlayedRegion region{64};

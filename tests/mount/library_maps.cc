@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Maps of libpinfs on a mount: over many extents, after others changed the file, and what fork,
+// exec and close_range leave of them. In C++ with pinfs.hpp.
+#include <fcntl.h>
+#include <setjmp.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <csignal>
+#include <cstring>
+#include <pinfs.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/support/clients.h"
+#include "tests/support/kernel_mount.h"
+
+using namespace pinfs::test;
+using pinfs::Context;
+using pinfs::Lease;
+using pinfs::Map;
+
+namespace {
+
+constexpr std::uint64_t kBlock = 4096;
+
+sigjmp_buf after_signal;
+
+/// Whether a load there raises SIGBUS.
+bool raises_sigbus(const std::byte* address) {
+    struct sigaction before {};
+    struct sigaction jump {};
+    jump.sa_handler = [](int) {
+        siglongjmp(after_signal, 1);
+    };
+    sigaction(SIGBUS, &jump, &before);
+    volatile bool raised = true;
+    if (sigsetjmp(after_signal, 1) == 0) {
+        static_cast<void>(*const_cast<const volatile std::byte*>(address));
+        raised = false;
+    }
+    sigaction(SIGBUS, &before, nullptr);
+    return raised;
+}
+
+std::string text_at(const Map& map, std::size_t offset, std::size_t bytes) {
+    return {map.at<const char>(offset), bytes};
+}
+
+/// The errno of a call that throws.
+int error_of(const std::function<void()>& call) {
+    try {
+        call();
+    } catch (const pinfs::error& error) {
+        INFO(error.what());
+        CHECK(std::string{error.what()}.size() > 10);
+        return error.code().value();
+    }
+    return 0;
+}
+
+/// A file whose blocks lie in the region in another order than in the file, each full of a letter.
+void write_scattered(const TestFile& file, std::uint64_t blocks) {
+    std::vector<std::uint64_t> order(blocks);
+    for (std::uint64_t i = 0; i < blocks; ++i) order[i] = i;
+    std::shuffle(order.begin(), order.end(), std::mt19937_64{7});
+    for (const std::uint64_t block : order)
+        file.write(block * kBlock, std::string(kBlock, static_cast<char>('a' + block % 26)));
+}
+
+}  // namespace
+
+TEST_CASE("a context opens from any path in the mount", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    write_file(mounted.path("f"), "content");
+    REQUIRE(run({"mkdir", "-p", mounted.path("a/b")}).status == 0);
+    for (const std::string name : {"", "f", "a/b", "a"}) {
+        CAPTURE(name);
+        Context context{mounted.path(name)};
+        const auto info = context.region_info();
+        CHECK(info.kind == PINFS_KIND_TMPFS);
+        CHECK(info.pinnable == 1);
+        CHECK(info.persistent == 0);
+        CHECK(info.block_bytes == kBlock);
+        CHECK((fcntl(context.fd(), F_GETFD) & FD_CLOEXEC) != 0);
+        CHECK_FALSE(context.next_event(0));
+    }
+    mounted.unmount();
+    CHECK(error_of([&] { const Context context{mounted.root()}; }) == ENODEV);
+}
+
+TEST_CASE("a map over a thousand extents is one range, and coherent with read and write",
+          "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    constexpr std::uint64_t kBlocks = 1500;
+    const TestFile file{mounted.path("f")};
+    write_scattered(file, kBlocks);
+    Context context{mounted.root()};
+    const auto extents = context.layout(file.fd(), 0, kBlocks * kBlock);
+    REQUIRE(extents.size() > 1000);
+    const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT};
+    Map map{context, file.fd(), 0, kBlocks * kBlock};
+    for (std::uint64_t block = 0; block < kBlocks; ++block) {
+        const char* const at = map.at<const char>(block * kBlock);
+        if (at[0] != static_cast<char>('a' + block % 26) || at[kBlock - 1] != at[0]) {
+            CAPTURE(block);
+            REQUIRE(at[0] == static_cast<char>('a' + block % 26));
+        }
+    }
+    pinfs::memcpy_persist(map.data() + 5 * kBlock - 3, "mapped", 6);
+    CHECK(file.read(5 * kBlock - 3, 6) == "mapped");
+    file.write(700 * kBlock - 4, "written");
+    CHECK(text_at(map, 700 * kBlock - 4, 7) == "written");
+    map.sync(0, map.size());
+    map.unmap();
+    CHECK(error_of([&] { pinfs::checked(pinfs_unmap(context.get(), map.data(), map.size())); }) ==
+          EINVAL);
+    // In the middle of the file as well, and read-only.
+    const Map part{context, file.fd(), 600 * kBlock, 200 * kBlock, PROT_READ};
+    CHECK(text_at(part, 100 * kBlock - 4, 7) == "written");
+}
+
+TEST_CASE("maps are refused with the rule that it was", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    file.resize(10 * kBlock);
+    file.write(0, "data");
+    Context context{mounted.root()};
+    const auto mapping = [&](std::uint64_t offset, std::uint64_t length,
+                             int protection = PROT_READ | PROT_WRITE, unsigned flags = 0) {
+        return error_of(
+            [&] { const Map map{context, file.fd(), offset, length, protection, flags}; });
+    };
+    CHECK(mapping(0, kBlock) == EPERM);
+    const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT, 0, 8 * kBlock};
+    CHECK(mapping(0, kBlock) == 0);
+    CHECK(mapping(0, 0) == EINVAL);
+    CHECK(mapping(1, kBlock) == EINVAL);
+    CHECK(mapping(0, kBlock, PROT_EXEC) == EINVAL);
+    CHECK(mapping(0, kBlock, PROT_WRITE) == EINVAL);
+    CHECK(mapping(0, kBlock, PROT_READ, 4) == EINVAL);
+    CHECK(mapping(UINT64_MAX - kBlock + 1, kBlock) == EINVAL);
+    CHECK(mapping(7 * kBlock, 2 * kBlock) == EPERM);
+    CHECK(mapping(0, 2 * kBlock, PROT_READ, PINFS_MAP_NOALLOC) == ENXIO);
+    CHECK(mapping(0, 2 * kBlock) == 0);
+    CHECK(mapping(0, 2 * kBlock, PROT_READ, PINFS_MAP_NOALLOC) == 0);
+    const Lease longer{context, file.fd(), PINFS_LEASE_LAYOUT};
+    CHECK(mapping(9 * kBlock, 2 * kBlock) == EINVAL);
+
+    // Read-only descriptors may be mapped to read.
+    const TestFile reader{mounted.path("f"), O_RDONLY};
+    const Lease readers{context, reader.fd(), PINFS_LEASE_LAYOUT};
+    CHECK(error_of([&] { const Map map{context, reader.fd(), 0, kBlock}; }) == EACCES);
+    CHECK(error_of([&] { const Map map{context, reader.fd(), 0, kBlock, PROT_READ}; }) == 0);
+
+    // Another user may open a context, but not the region.
+    REQUIRE(chmod(mounted.path("f").c_str(), 0666) == 0);
+    CHECK(in_child([&] {
+              if (setgid(1000) != 0 || setuid(1000) != 0) return 1;
+              struct pinfs_context* other = nullptr;
+              if (pinfs_context_open(mounted.root().c_str(), 0, &other) != 0) return 2;
+              const int fd = open(mounted.path("f").c_str(), O_RDWR);
+              struct pinfs_lease wanted = PINFS_INIT(struct pinfs_lease);
+              wanted.flags = PINFS_LEASE_LAYOUT;
+              if (pinfs_lease_set(other, fd, &wanted) != 0) return 3;
+              void* address = nullptr;
+              if (pinfs_map(other, fd, 0, kBlock, PROT_READ, 0, &address) != -EACCES) return 4;
+              const std::string why = pinfs_last_error();
+              return why.find("does not open for this user") == std::string::npos ? 5 : 0;
+          }) == 0);
+}
+
+TEST_CASE("a file of another name is taken for the region only if it is the region",
+          "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    file.write(0, "data");
+    const auto map_with = [&](const std::string& region) {
+        return in_child([&] {
+            setenv("PINFS_REGION", region.c_str(), 1);
+            Context context{mounted.root()};
+            const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT};
+            try {
+                const Map map{context, file.fd(), 0, kBlock};
+                return std::memcmp(map.data(), "data", 4) == 0 ? 0 : 98;
+            } catch (const pinfs::error& error) {
+                return error.code().value();
+            }
+        });
+    };
+    REQUIRE(run({"cp", mounted.region(), mounted.outside("copy")}).status == 0);
+    REQUIRE(link(mounted.region().c_str(), mounted.outside("other-name").c_str()) == 0);
+    CHECK(map_with(mounted.outside("other-name")) == 0);
+    CHECK(map_with(mounted.outside("copy")) == ENODEV);
+    CHECK(map_with("/dev/null") == ENODEV);
+    CHECK(map_with(mounted.outside("none")) == ENOENT);
+}
+
+TEST_CASE("after GONE a map shows the file, and SIGBUS beyond its new end", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    constexpr std::uint64_t kBlocks = 400;
+    const TestFile file{mounted.path("f")};
+    write_scattered(file, kBlocks);
+    Context context{mounted.root()};
+    const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT, 0, PINFS_TO_END, 4711};
+    const Map map{context, file.fd(), 0, kBlocks * kBlock};
+    const std::uint64_t new_end = 100 * kBlock + 10;
+    REQUIRE(truncate(mounted.path("f").c_str(), static_cast<off_t>(new_end)) == 0);
+
+    // Nobody waited: the old blocks are still there, and nobody else's.
+    CHECK(text_at(map, 300 * kBlock, 1) == std::string(1, 'a' + 300 % 26));
+    bool lease_told = false;
+    bool map_told = false;
+    while (const auto event = context.next_event(0)) {
+        CHECK(event->type == PINFS_EVENT_GONE);
+        CHECK(event->size_bytes == sizeof(pinfs_event));
+        if (event->user_data == 4711)
+            lease_told = true;
+        else
+            map_told = event->user_data == reinterpret_cast<std::uintptr_t>(map.data());
+    }
+    CHECK(lease_told);
+    CHECK(map_told);
+    CHECK(raises_sigbus(map.data() + 101 * kBlock));
+    CHECK(raises_sigbus(map.data() + 300 * kBlock));
+    CHECK(raises_sigbus(map.data() + kBlocks * kBlock - 1));
+    CHECK(text_at(map, 99 * kBlock, 1) == std::string(1, 'a' + 99 % 26));
+    CHECK(text_at(map, 100 * kBlock, 11) == std::string(10, 'a' + 100 % 26) + '\0');
+
+    // A hole, which a later map fills.
+    REQUIRE(fallocate(file.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 10 * kBlock,
+                      2 * kBlock) == 0);
+    while (context.next_event(0)) continue;
+    CHECK_FALSE(raises_sigbus(map.data() + 10 * kBlock - 1));
+    CHECK(raises_sigbus(map.data() + 10 * kBlock));
+    CHECK(raises_sigbus(map.data() + 12 * kBlock - 1));
+    CHECK_FALSE(raises_sigbus(map.data() + 12 * kBlock));
+    const Map again{context, file.fd(), 0, 20 * kBlock};
+    CHECK(text_at(again, 11 * kBlock, 3) == std::string(3, '\0'));
+    CHECK(raises_sigbus(map.data() + 11 * kBlock));
+}
+
+TEST_CASE("a child of fork has no map and no use of the context", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    file.write(0, "data");
+    Context context{mounted.root()};
+    const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT};
+    Map map{context, file.fd(), 0, kBlock};
+    CHECK(in_child([&] { return static_cast<int>(*map.at<volatile char>(0)); }) == 128 + SIGSEGV);
+    CHECK(in_child([&] {
+              struct pinfs_event event = PINFS_INIT(struct pinfs_event);
+              struct pinfs_pin pin = PINFS_PIN_INIT;
+              void* address = nullptr;
+              if (pinfs_context_fd(context.get()) != -ESTALE) return 1;
+              if (pinfs_context_next_event(context.get(), &event, 0) != -ESTALE) return 2;
+              if (pinfs_map(context.get(), file.fd(), 0, kBlock, PROT_READ, 0, &address) != -ESTALE)
+                  return 3;
+              if (pinfs_unmap(context.get(), map.data(), kBlock) != -ESTALE) return 4;
+              if (pinfs_pin(context.get(), file.fd(), &pin) != -ESTALE) return 5;
+              pinfs_context_close(context.get());
+              Context own{mounted.root()};
+              const Map own_map{own, file.fd(), 0, kBlock};  // the lease is the open file's
+              return std::memcmp(own_map.data(), "data", 4) == 0 ? 0 : 6;
+          }) == 0);
+    // And the parent's is as it was.
+    CHECK(text_at(map, 0, 4) == "data");
+    map.unmap();
+}
+
+TEST_CASE("a map outlives every descriptor, and keeps the mount", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    int ready[2];
+    int go_on[2];
+    REQUIRE(pipe2(ready, 0) == 0);
+    REQUIRE(pipe2(go_on, 0) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        const int file = open(mounted.path("f").c_str(), O_RDWR | O_CREAT, 0644);
+        if (file < 0 || ftruncate(file, 10 * kBlock) != 0) _exit(1);
+        auto& context = *new Context{mounted.root()};
+        auto& lease = *new Lease{context, file, PINFS_LEASE_LAYOUT};
+        static_cast<void>(lease);
+        auto& map = *new Map{context, file, 0, 10 * kBlock};
+        dup2(ready[1], 0);
+        dup2(go_on[0], 1);
+        if (close_range(3, ~0U, 0) != 0) _exit(2);
+        pinfs::memcpy_persist(map.data() + 5 * kBlock, "after", 5);
+        if (write(0, "x", 1) != 1) _exit(3);
+        char byte = 0;
+        if (read(1, &byte, 1) != 1) _exit(4);
+        _exit(std::memcmp(map.data() + 5 * kBlock, "after", 5) == 0 ? 0 : 5);
+    }
+    char byte = 0;
+    close(ready[1]);
+    REQUIRE(read(ready[0], &byte, 1) == 1);
+    CHECK(contents(mounted.path("f")).substr(5 * kBlock, 5) == "after");
+    CHECK(errno_if(umount2(mounted.root().c_str(), 0)) == EBUSY);
+    // What is cut from under it is not given to others while it lives.
+    REQUIRE(truncate(mounted.path("f").c_str(), 0) == 0);
+    write_file(mounted.path("g"), std::string(40 << 20, 'g'));
+    REQUIRE(write(go_on[1], "x", 1) == 1);
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    for (const int fd : {ready[0], go_on[0], go_on[1]}) close(fd);
+    mounted.unmount();
+    mounted.check();
+}
+
+TEST_CASE("exec ends contexts and maps", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    int stay[2];
+    REQUIRE(pipe2(stay, O_CLOEXEC) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        dup2(stay[0], 0);
+        const int file = open(mounted.path("f").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (file < 0 || ftruncate(file, kBlock) != 0) _exit(1);
+        auto& context = *new Context{mounted.root()};
+        new Lease{context, file, PINFS_LEASE_LAYOUT};
+        new Map{context, file, 0, kBlock};
+        execlp("cat", "cat", static_cast<char*>(nullptr));
+        _exit(2);
+    }
+    // Until exec the mount is busy; then it is not, though the process lives.
+    for (int i = 0; i < 500 && mounted.is_mounted(); ++i) {
+        if (run({"sh", "-c", "grep -q '^cat$' /proc/" + std::to_string(child) + "/comm"}).status ==
+            0)
+            break;
+        usleep(10'000);
+    }
+    mounted.unmount();
+    CHECK(waitpid(child, nullptr, WNOHANG) == 0);
+    close(stay[1]);
+    close(stay[0]);
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+}
+
+TEST_CASE("closing a context ends what it has, and the mount can go", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    {
+        const TestFile file{mounted.path("f")};
+        file.resize(100 * kBlock);
+        Context context{mounted.root()};
+        Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE};
+        void* address = nullptr;
+        for (std::uint64_t i = 0; i < 50; ++i)
+            REQUIRE(pinfs_map(context.get(), file.fd(), i * kBlock, kBlock, PROT_READ, 0,
+                              &address) == 0);
+        struct pinfs_pin pin = PINFS_PIN_INIT;
+        pin.length_bytes = 10 * kBlock;
+        REQUIRE(pinfs_pin(context.get(), file.fd(), &pin) == 0);
+        lease.drop();
+        CHECK(errno_if(ftruncate(file.fd(), 0)) == EBUSY);
+        context = Context{mounted.root()};
+        // The old one was swapped out and closed: its pin is gone at once, without any proof.
+        CHECK(errno_if(ftruncate(file.fd(), 0)) == 0);
+    }
+    mounted.unmount();
+    mounted.check();
+}
