@@ -29,10 +29,12 @@ public:
     File& operator=(const File&) = delete;
 
     int fd() const { return fd_; }
+    /// As the daemon knows it: an event may be here before the truncate it is about has returned.
     std::size_t bytes() const {
-        struct stat status {};
-        if (fstat(fd_, &status) != 0) throw std::system_error(errno, std::generic_category());
-        return static_cast<std::size_t>(status.st_size);
+        struct statx status {};
+        if (statx(fd_, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &status) != 0)
+            throw std::system_error(errno, std::generic_category());
+        return static_cast<std::size_t>(status.stx_size);
     }
 
 private:
@@ -54,7 +56,9 @@ void watch(const char* path) {
     const pinfs::Map map{context, file.fd(), 0, mapped, PROT_READ};
     show(map, mapped);
     while (const auto event = context.next_event()) {
-        if (event->type != PINFS_EVENT_GONE) continue;
+        // The lease has events too; a map's have its address.
+        const bool is_map = event->user_data == reinterpret_cast<std::uintptr_t>(map.data());
+        if (event->type != PINFS_EVENT_GONE || !is_map) continue;
         // The map shows the file as it is now: behind its end there is SIGBUS.
         const std::size_t bytes = std::min(mapped, file.bytes());
         std::printf("changed: %llu bytes at %llu\n",

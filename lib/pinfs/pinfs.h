@@ -176,9 +176,9 @@ PINFS_API int pinfs_context_fd(const struct pinfs_context* ctx);
  * @event:      from PINFS_INIT; filled if an event came
  * @timeout_ms: as in poll(2): 0 does not wait, negative waits for ever
  *
- * For PINFS_EVENT_GONE of a map the range shows the file's new layout when this returns: what lies
- * in no block of the file any more, beyond its end or in a hole, raises SIGBUS. Until then it shows
- * the old blocks, which nobody else is given.
+ * For PINFS_EVENT_GONE of a map the range shows the file's new layout when this returns: beyond the
+ * file's last block there is SIGBUS, a hole has got zeroed blocks (SIGBUS if no space is left).
+ * Until then it shows the old blocks, which nobody else is given.
  *
  * Return: 1 with an event, 0 without, or -EINTR (a signal came), -ESTALE, -ENOTCONN (the mount is
  * gone), -ENOMEM (too many mappings; the event comes again).
@@ -412,8 +412,8 @@ PINFS_API int pinfs_unpin(struct pinfs_context* ctx, uint64_t id, uint64_t gener
  * @generation: as pinfs_pin() said
  * @secret:     as pinfs_pin() said; NULL: by right of being its owner
  *
- * Return: 0, or -ENOENT (no such pin), -EACCES (neither owner nor secret), -EBUSY (it has an
- * owner).
+ * Return: 0, or -ENOENT (no such pin, or it has a living context), -EPERM (neither owner nor
+ * secret).
  */
 PINFS_API int pinfs_pin_adopt(struct pinfs_context* ctx, uint64_t id, uint64_t generation,
                               const uint8_t secret[16]);

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pins of libpinfs on a mount: their pieces and extents, how they change hands, and that they
+// outlive the daemon.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <pinfs.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/support/clients.h"
+#include "tests/support/kernel_mount.h"
+
+using namespace pinfs::test;
+using pinfs::Context;
+using pinfs::Lease;
+using pinfs::Map;
+using pinfs::Pin;
+
+namespace {
+
+constexpr std::uint64_t kBlock = 4096;
+constexpr std::uint32_t kExclusive = PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE;
+
+/// Every other block of the file is another extent.
+void write_scattered(const TestFile& file, std::uint64_t blocks) {
+    file.resize(blocks * kBlock);
+    for (std::uint64_t first : {1, 0})
+        for (std::uint64_t block = first; block < blocks; block += 2)
+            file.write(block * kBlock, std::string(kBlock, static_cast<char>('a' + block % 26)));
+}
+
+std::uint64_t bytes_of(const std::vector<iovec>& pieces) {
+    std::uint64_t sum = 0;
+    for (const iovec& piece : pieces) sum += piece.iov_len;
+    return sum;
+}
+
+}  // namespace
+
+TEST_CASE("a pin tells its extents in pages, the file's layout its own", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    write_scattered(file, 1000);
+    Context context{mounted.root()};
+    const Lease lease{context, file.fd(), kExclusive};
+    const Pin pin{context, file.fd(), 10 * kBlock + 1, 900 * kBlock};
+    CHECK(pin.get().offset_bytes == 10 * kBlock);
+    CHECK(pin.get().length_bytes == 901 * kBlock);
+    const auto extents = pin.extents();
+    const auto layout = context.layout(file.fd(), 10 * kBlock, 901 * kBlock);
+    REQUIRE(extents.size() > 500);
+    REQUIRE(extents.size() == layout.size());
+    CHECK(std::equal(extents.begin(), extents.end(), layout.begin(),
+                     [](const pinfs_extent& a, const pinfs_extent& b) {
+                         return a.file_offset_bytes == b.file_offset_bytes &&
+                                a.region_offset_bytes == b.region_offset_bytes &&
+                                a.length_bytes == b.length_bytes && a.flags == 0;
+                     }));
+    std::vector<pinfs_extent> some(7);
+    REQUIRE(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation, 300, some.data(),
+                              7) == 7);
+    CHECK(some[6].region_offset_bytes == extents[306].region_offset_bytes);
+    CHECK(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation, extents.size(),
+                            some.data(), 7) == 0);
+    CHECK(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation + 1, 0, some.data(),
+                            7) == -ENOENT);
+}
+
+TEST_CASE("the pieces of a pin are what the maps show of it", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    write_scattered(file, 100);
+    Context context{mounted.root()};
+    const Lease lease{context, file.fd(), kExclusive};
+    const Pin pin{context, file.fd(), 20 * kBlock, 40 * kBlock};
+    CHECK(pin.pieces().empty());
+
+    const Map reader{context, file.fd(), 0, 100 * kBlock, PROT_READ};
+    auto pieces = pin.pieces();
+    REQUIRE(pieces.size() == 1);  // contiguous, however the extents lie
+    CHECK(pieces[0].iov_base == reader.data() + 20 * kBlock);
+    CHECK(pieces[0].iov_len == 40 * kBlock);
+
+    // A writable map counts first, where it is; the other shows the rest.
+    const Map writer{context, file.fd(), 30 * kBlock, 10 * kBlock};
+    pieces = pin.pieces();
+    REQUIRE(bytes_of(pieces) == 40 * kBlock);
+    CHECK(std::any_of(pieces.begin(), pieces.end(), [&](const iovec& piece) {
+        return piece.iov_base == writer.data() && piece.iov_len == 10 * kBlock;
+    }));
+
+    pieces = pin.pieces(8 * kBlock);
+    CHECK(bytes_of(pieces) == 40 * kBlock);
+    CHECK(std::all_of(pieces.begin(), pieces.end(),
+                      [](const iovec& piece) { return piece.iov_len <= 8 * kBlock; }));
+    CHECK(pinfs_pin_iovec(context.get(), pin.get().id, pin.get().generation, 100, nullptr, 0) ==
+          -EINVAL);
+    // Short of room it counts all the same, and touches no more than there is.
+    std::vector<iovec> one(2, iovec{nullptr, 4711});
+    const auto count =
+        pinfs_pin_iovec(context.get(), pin.get().id, pin.get().generation, kBlock, one.data(), 1);
+    CHECK(count == 40);
+    CHECK(one[0].iov_len == kBlock);
+    CHECK(one[1].iov_len == 4711);
+
+    // Of another file nothing.
+    const TestFile other{mounted.path("g")};
+    other.resize(100 * kBlock);
+    const Lease other_lease{context, other.fd(), kExclusive};
+    const Pin other_pin{context, other.fd(), 0, 100 * kBlock};
+    CHECK(other_pin.pieces().empty());
+}
+
+TEST_CASE("a pin that is not allowed says why", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    file.resize(kBlock);
+    Context context{mounted.root()};
+    struct pinfs_pin pin = PINFS_PIN_INIT;
+    pin.length_bytes = kBlock;
+    errno = 4711;
+    CHECK(pinfs_pin(context.get(), file.fd(), &pin) == -EPERM);
+    CHECK(std::string{pinfs_last_error()}.find("lease") != std::string::npos);
+    const Lease lease{context, file.fd(), kExclusive};
+    pin.length_bytes = kBlock + 1;
+    CHECK(pinfs_pin(context.get(), file.fd(), &pin) == -EINVAL);
+    pin.length_bytes = 0;
+    CHECK(pinfs_pin(context.get(), file.fd(), &pin) == -EINVAL);
+    pin.length_bytes = kBlock;
+    pin.flags = 2;
+    CHECK(pinfs_pin(context.get(), file.fd(), &pin) == -EINVAL);
+    pin.flags = PINFS_PIN_READ;
+    pin.owner = 2;
+    CHECK(pinfs_pin(context.get(), file.fd(), &pin) == -EINVAL);
+    pin.owner = PINFS_OWNER_CONTEXT;
+    CHECK(pin.id == 0);
+    CHECK(pinfs_pin(context.get(), file.fd(), &pin) == 0);
+    CHECK(errno == 4711);
+    CHECK(pinfs_unpin(context.get(), pin.id, pin.generation + 1) == -ENOENT);
+    CHECK(pinfs_unpin(context.get(), pin.id, pin.generation) == 0);
+    CHECK(pinfs_unpin(context.get(), pin.id, pin.generation) == -ENOENT);
+    CHECK(pinfs_pin_transfer(context.get(), 1, 1, file.fd()) == -ENOTTY);
+    CHECK(pinfs_pin_transfer(context.get(), 1, 1, -1) == -EBADF);
+}
+
+TEST_CASE("a pin goes to another context, and ends with that one", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    file.resize(10 * kBlock);
+    Context giver{mounted.root()};
+    Lease lease{giver, file.fd(), kExclusive};
+    Pin pin{giver, file.fd(), 0, 10 * kBlock};
+    const struct pinfs_pin name = pin.get();
+    lease.drop();
+    {
+        Context taker{mounted.root()};
+        pin.transfer(taker.fd());
+        CHECK(pinfs_unpin(giver.get(), name.id, name.generation) == -ENOENT);
+        giver = Context{mounted.root()};
+        CHECK(errno_if(ftruncate(file.fd(), 0)) == EBUSY);
+    }
+    CHECK(errno_if(ftruncate(file.fd(), 0)) == 0);
+}
+
+TEST_CASE("a pin outlives the daemon, and is adopted", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    struct pinfs_pin name = PINFS_PIN_INIT;
+    name.length_bytes = 10 * kBlock;
+    {
+        const TestFile file{mounted.path("f")};
+        file.resize(10 * kBlock);
+        Context context{mounted.root()};
+        const Lease lease{context, file.fd(), kExclusive};
+        REQUIRE(pinfs_pin(context.get(), file.fd(), &name) == 0);
+        mounted.kill_daemon();
+        struct pinfs_event event = PINFS_INIT(struct pinfs_event);
+        CHECK(pinfs_context_next_event(context.get(), &event, 0) == -ENOTCONN);
+    }
+    mounted.mount();
+    CHECK(errno_if(truncate(mounted.path("f").c_str(), 0)) == EBUSY);
+    Context context{mounted.root()};
+    // Another process needs the secret.
+    CHECK(in_child([&] {
+              Context other{mounted.root()};
+              std::uint8_t wrong[16] = {1};
+              if (pinfs_pin_adopt(other.get(), name.id, name.generation, wrong) != -EPERM) return 1;
+              if (pinfs_pin_adopt(other.get(), name.id, name.generation, nullptr) != -EPERM)
+                  return 2;
+              return 0;
+          }) == 0);
+    CHECK(pinfs_pin_adopt(context.get(), name.id + 1, name.generation, name.secret) == -ENOENT);
+    REQUIRE(pinfs_pin_adopt(context.get(), name.id, name.generation, name.secret) == 0);
+    CHECK(pinfs_unpin(context.get(), name.id, name.generation) == 0);
+    context = Context{mounted.root()};
+    CHECK(errno_if(truncate(mounted.path("f").c_str(), 0)) == 0);
+    context = Context{std::move(context)};
+}
