@@ -16,6 +16,7 @@
 #include "cmd/df.h"
 #include "cmd/exit_codes.h"
 #include "cmd/extents.h"
+#include "cmd/holding.h"
 #include "cmd/info.h"
 #include "cmd/mount.h"
 #include "cmd/pins.h"
@@ -270,9 +271,53 @@ void add_sandbox(CLI::App& app, Action& action, const Words& program) {
     });
 }
 
+/// `pinfs lease` and `pinfs pin`, as far as they are alike.
+CLI::App* add_holding(CLI::App& app, Action& action, const Words& program,
+                      const std::shared_ptr<HoldingCommand>& command, const char* text) {
+    auto* const words = app.add_subcommand(command->program, text);
+    command->program.insert(0, "pinfs ");
+    command->words = program;
+    words->add_option("FILE", command->file, "A regular file in DAX mode on a pinfs")
+        ->type_name("")
+        ->required();
+    words->add_option("--range", command->range, "Such as 0:1M, or 4K: to the end; default: all")
+        ->type_name("OFF:LEN");
+    words->footer(kRunnerFooter);
+    words->callback([&action, command] {
+        action = [command] {
+            return hold_while_running(*command);
+        };
+    });
+    return words;
+}
+
+void add_lease(CLI::App& app, Action& action, const Words& program) {
+    auto command = std::make_shared<HoldingCommand>();
+    command->program = "lease";
+    auto* const words =
+        add_holding(app, action, program, command, "Run a command while we have a lease on a file");
+    words->add_flag("--exclusive", command->exclusive,
+                    "Its layout must not change; else we are only told");
+    words->add_flag("--shared", command->shared, "Beside --exclusive: others may say so as well");
+    words
+        ->add_option("--on-event", command->on_event,
+                     "When the layout changes or the lease is revoked: nothing (ack, default), or "
+                     "this signal for the command")
+        ->type_name("ack|SIGNAL");
+}
+
+void add_pin(CLI::App& app, Action& action, const Words& program) {
+    auto command = std::make_shared<HoldingCommand>();
+    command->program = "pin";
+    command->pin = true;
+    auto* const words = add_holding(app, action, program, command,
+                                    "Run a command while we have pinned a file's blocks");
+    words->add_flag("--read", command->device_reads_only, "For a device that only reads");
+}
+
 /// Whether the subcommand runs a program, and so has that program's exit status.
 bool is_runner(const Words& words) {
-    constexpr std::array<std::string_view, 1> kRunners{"sandbox"};
+    constexpr std::array<std::string_view, 3> kRunners{"lease", "pin", "sandbox"};
     return !words.empty() && std::ranges::find(kRunners, words.front()) != kRunners.end();
 }
 
@@ -305,6 +350,8 @@ int run(int count, char** arguments) {
     add_pins(app, action);
     add_holds(app, action);
     add_stats(app, action);
+    add_lease(app, action, program);
+    add_pin(app, action, program);
     add_sandbox(app, action, program);
     const int usage = runner ? kRunnerFailed : kUsage;
     const auto is_help = [](const std::string& word) {
