@@ -294,7 +294,7 @@ Expected<Table::Slot> Table::allocate(space::Change& change) {
     }
     const Slot result{chunk * kChunkSlots + slot, offset + slot * media::kSlotBytes};
     change.after_commit([this, number = result.number] {
-        rotor_ = number;
+        if (reuse_ == Reuse::late) rotor_ = number;
         ++used_;
     });
     return result;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A table of 256-byte slots that grows on demand and gives chunks back (format/table.h): inodes, or
-// records of maps, pins and holds. Slots are handed out in rotation, so that a number comes back as
-// late as may be.
+// records of maps, pins and holds. Slots of inodes are handed out in rotation, so that a number
+// comes back as late as may be; numbers of records mean nothing to anybody, so the lowest is taken.
 //
 // Thread rules: whoever changes the table, or walks it, holds mutex() - a changer until its Change
 // is committed. Tables whose roots stand in one state block have one mutex. The slots themselves
@@ -20,16 +20,20 @@
 
 namespace pinfs::inode {
 
+enum class Reuse : std::uint8_t { late, early };
+
 class Table {
 public:
     /// `root_offset`: where in the state block (at `state_offset`) this table's TableRoot stands.
     Table(const journal::Units& units, std::uint64_t table, std::uint64_t state_offset,
-          std::size_t root_offset, RankedMutex<LockRank::inode_chunk>& mutex)
+          std::size_t root_offset, RankedMutex<LockRank::inode_chunk>& mutex,
+          Reuse reuse = Reuse::late)
         : units_{units},
           table_{table},
           state_offset_{state_offset},
           root_offset_{root_offset},
-          mutex_{mutex} {}
+          mutex_{mutex},
+          reuse_{reuse} {}
 
     /// Reads the root from the state block; once, after replay.
     Expected<void> load();
@@ -88,8 +92,9 @@ private:
     const std::uint64_t state_offset_;
     const std::size_t root_offset_;
     RankedMutex<LockRank::inode_chunk>& mutex_;
+    const Reuse reuse_;
     media::TableRoot root_{};  // as committed
-    std::uint64_t rotor_ = 0;  // last number handed out
+    std::uint64_t rotor_ = 0;  // last number handed out; 0 where numbers come back early
     std::uint64_t used_ = 0;
 };
 

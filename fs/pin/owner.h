@@ -18,6 +18,9 @@ struct Process {
     auto operator<=>(const Process&) const = default;
 };
 
+/// Who knows it may adopt the pin.
+using Secret = std::array<std::uint8_t, 16>;
+
 /// A context, or, where `context` is 0, a process.
 struct Owner {
     std::uint64_t context = 0;

@@ -55,7 +55,7 @@ struct Reference : Interval {
 
     // A pin
     bool shared = false;  ///< taken under a shared lease
-    std::array<std::uint8_t, 16> secret{};
+    Secret secret{};
     std::uint32_t descriptor = UINT32_MAX;  ///< that names it in reports; UINT32_MAX: the context
     std::string label;                      ///< its path
 };

@@ -77,8 +77,9 @@ Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
       allocator_{units_, super.region_bytes / kBlockBytes, super.zone_groups},
       inodes_{units_, media::kTableInodes, super.state_offset, offsetof(media::State, inodes),
               table_mutex_},
-      records_{units_, media::kTableRecords, super.state_offset, offsetof(media::State, records),
-               table_mutex_},
+      records_{
+          units_,       media::kTableRecords, super.state_offset, offsetof(media::State, records),
+          table_mutex_, inode::Reuse::early},
       name_hash_{.seed = super.name_hash_seed, .bits = super.name_hash_bits},
       states_{[this](Ino ino) {
           abandoned(ino);

@@ -189,7 +189,7 @@ public:
     Expected<std::vector<Extent>> pin_extents(const pin::Owner& who, std::uint64_t id,
                                               std::uint64_t generation);
     Expected<PinAnswer> adopt_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation,
-                                  const std::array<std::uint8_t, 16>& secret);
+                                  const pin::Secret& secret);
     Expected<PinAnswer> transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,
                                      std::uint64_t generation);
     // ---- pinned.cc
@@ -383,7 +383,7 @@ private:
     void end_revoked(std::uint64_t now_ns);
     void end_of_processes(std::uint64_t now_ns);
     Expected<void> settle_abandoned();
-    Expected<void> end_gone(Ino ino, std::uint64_t id);
+    Expected<void> end_gone(const std::vector<std::pair<Ino, std::uint64_t>>& ended);
     /// `quiet`: nothing of this machine is pinned, asked after `now_ns`.
     Expected<void> prove_holds(bool quiet, std::uint64_t now_ns);
     Expected<void> end_gone_references(bool quiet, std::uint64_t now_ns);

@@ -13,7 +13,7 @@ namespace {
 
 /// Below this a second thread costs more than it brings.
 constexpr std::uint64_t kThreadBytesMin = 32 << 20;
-constexpr unsigned kThreadsMax = 8;
+constexpr std::uint64_t kThreadsMax = 8;
 
 }  // namespace
 
@@ -74,8 +74,9 @@ Expected<void> Volume::Core::flush_range(InodeState& state, std::uint64_t begin_
         }
         region_.fence();
     };
-    const auto threads = static_cast<unsigned>(std::min<std::uint64_t>(
-        {bytes / kThreadBytesMin, std::thread::hardware_concurrency(), kThreadsMax}));
+    static const std::uint64_t kCores = std::thread::hardware_concurrency();
+    const auto threads =
+        static_cast<unsigned>(std::min({bytes / kThreadBytesMin, kCores, kThreadsMax}));
     std::vector<std::thread> others;
     for (unsigned i = 1; i < threads; ++i) {
         try {

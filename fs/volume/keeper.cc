@@ -20,7 +20,7 @@ constexpr auto kLastLook = std::chrono::milliseconds{1000};
 /// How long the kernel's counters are asked first, before blocks are moved away from a device.
 constexpr std::uint64_t kMoveAfterNs = 100'000'000;
 /// Of one round: what more there is waits for the next.
-constexpr std::size_t kRoundMax = 1024;
+constexpr std::size_t kRoundMax = 65536;
 
 }  // namespace
 
@@ -69,18 +69,31 @@ Expected<void> Volume::Core::release_hold(std::uint64_t id) {
         }
     }
     if (!ino) return release_holds({id});
-    return end_gone(ino, id);
+    return end_gone({{ino, id}});
 }
 
-/// A map or pin without owner ends: its file's blocks are reached by nobody through it.
-Expected<void> Volume::Core::end_gone(Ino ino, std::uint64_t id) {
-    const Use state = use(ino);
-    const PinsLock lock{pins_mutex_};
-    pin::Reference* const reference = registry_.reference(id);
-    if (reference == nullptr || reference->state != pin::ReferenceState::gone) return {};
-    if (reference->writable) note_outside_change(*state);
-    TRY(end_reference(*state, *reference));
-    forget_if_unwatched(*state);
+/// Maps and pins without owner end: nobody reaches their file's blocks through them. As many in one
+/// change as its log takes.
+Expected<void> Volume::Core::end_gone(const std::vector<std::pair<Ino, std::uint64_t>>& ended) {
+    constexpr std::size_t kLogBytes = 2048;  // one slot, its chunk and the index above
+    for (auto next = ended.begin(); next != ended.end();) {
+        std::vector<Use> states;
+        const PinsLock lock{pins_mutex_};
+        const TableLock table_lock{table_mutex_};
+        Change one = change(space::Reserve::use);
+        for (; next != ended.end() && one.has_room(kLogBytes); ++next) {
+            pin::Reference* const reference = registry_.reference(next->second);
+            if (reference == nullptr || reference->state != pin::ReferenceState::gone) continue;
+            InodeState& state = *states.emplace_back(use(next->first));
+            TRY(erase_record(one, reference->slot, reference->slot_offset));
+            one.after_commit([this, &state, reference] {
+                states_.remove_record(state, /*owned=*/false);
+                registry_.remove(*reference);
+                forget_if_unwatched(state);
+            });
+        }
+        if (!one.transaction().empty()) TRY(one.commit());
+    }
     return {};
 }
 
@@ -246,6 +259,7 @@ Expected<void> Volume::Core::end_gone_references(bool quiet, std::uint64_t now_n
         }
     }
     Expected<void> result;
+    std::vector<std::pair<Ino, std::uint64_t>> ended;
     for (const Candidate& each : candidates) {
         const bool late = has_waited_enough(each.gone_ns, now_ns);
         bool free =
@@ -256,10 +270,10 @@ Expected<void> Volume::Core::end_gone_references(bool quiet, std::uint64_t now_n
                 result = std::unexpected(moved.error());
             free = moved && *moved;
         }
-        if (!free) continue;
-        if (const auto ended = end_gone(each.ino, each.id); !ended) result = ended;
+        if (free) ended.emplace_back(each.ino, each.id);
     }
-    return result;
+    const auto done = end_gone(ended);
+    return result ? done : result;
 }
 
 bool Volume::Core::is_range_mapped(Ino ino, std::uint64_t begin_bytes, std::uint64_t end_bytes) {

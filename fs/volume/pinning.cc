@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "fs/volume/core.h"
 
@@ -12,6 +13,22 @@ namespace pinfs {
 namespace {
 
 constexpr int kAttemptsMax = 100;  // against somebody who cuts and grows the file all the time
+
+/// Of the kernel's random bytes, fetched many at a time: a system call costs more than a pin.
+pin::Secret next_secret() {
+    thread_local std::array<pin::Secret, 256> secrets;
+    thread_local std::size_t left = 0;
+    if (left == 0) {
+        // As many bytes come whole, once the kernel has any.
+        auto* const bytes = secrets.data()->data();
+        for (std::size_t done = 0; done < sizeof secrets;) {
+            const ssize_t got = ::getrandom(bytes + done, sizeof secrets - done, 0);
+            if (got > 0) done += static_cast<std::size_t>(got);
+        }
+        left = secrets.size();
+    }
+    return std::exchange(secrets[--left], {});
+}
 
 PinAnswer answer_of(const pin::Pin& pin) {
     return {.id = pin.id,
@@ -78,13 +95,10 @@ Expected<PinAnswer> Volume::Core::pin(OpenFile file, const PinRequest& request) 
         pin->shared = shared;
         pin->descriptor = request.descriptor;
         pin->label = request.label;
-        const auto random = ::getrandom(pin->secret.data(), pin->secret.size(), 0);
+        pin->secret = next_secret();
         PinAnswer answer;
-        const auto entered =
-            random == static_cast<ssize_t>(pin->secret.size())
-                ? enter(*state, std::move(pin),
-                        [&](const pin::Reference& made) { answer = answer_of(made); })
-                : Expected<void>{fail_errno(errno)};
+        const auto entered = enter(*state, std::move(pin),
+                                   [&](const pin::Reference& made) { answer = answer_of(made); });
         if (!entered) {
             registry_.charges.remove(request.owner.uid, end - begin);
             return std::unexpected(entered.error());
@@ -190,8 +204,7 @@ Expected<PinAnswer> Volume::Core::give_pin(pin::Pin& pin, const pin::Owner& to) 
 }
 
 Expected<PinAnswer> Volume::Core::adopt_pin(const pin::Owner& who, std::uint64_t id,
-                                            std::uint64_t generation,
-                                            const std::array<std::uint8_t, 16>& secret) {
+                                            std::uint64_t generation, const pin::Secret& secret) {
     TRY(admit_change());
     const PinsLock lock{pins_mutex_};
     if (registry_.context(who.context) == nullptr) return fail(Cause::no_such_context);

@@ -88,7 +88,7 @@ struct PinAnswer {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
     std::uint64_t user_data = 0;
-    std::array<std::uint8_t, 16> secret{};
+    pin::Secret secret{};
     std::uint64_t extent_count = 0;
 };
 

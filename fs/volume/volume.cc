@@ -174,8 +174,7 @@ Expected<std::vector<Extent>> Volume::pin_extents(const pin::Owner& who, std::ui
     return core_->pin_extents(who, id, generation);
 }
 Expected<PinAnswer> Volume::adopt_pin(const pin::Owner& who, std::uint64_t id,
-                                      std::uint64_t generation,
-                                      const std::array<std::uint8_t, 16>& secret) {
+                                      std::uint64_t generation, const pin::Secret& secret) {
     return core_->adopt_pin(who, id, generation, secret);
 }
 Expected<PinAnswer> Volume::transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,

@@ -318,7 +318,7 @@ public:
     /// A recovered pin becomes that of the context of `who`: its owner, or who has the secret.
     /// Errors: no_such_record, not_adoptable.
     Expected<PinAnswer> adopt_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation,
-                                  const std::array<std::uint8_t, 16>& secret);
+                                  const pin::Secret& secret);
     /// A pin of context `from` becomes that of `to`. Errors: no_such_record, no_such_context.
     Expected<PinAnswer> transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,
                                      std::uint64_t generation);
