@@ -4,9 +4,17 @@
 #define FUSE_USE_VERSION 317
 #include <fuse_lowlevel.h>
 
+#include <chrono>
 #include <utility>
 
 namespace pinfs::fuse {
+namespace {
+
+/// How long after some inodes the next ones are only gathered: to wake the thread for each of many
+/// pins would cost more than the pins.
+constexpr std::chrono::milliseconds kGathering{2};
+
+}  // namespace
 
 void Invalidator::start(fuse_session* session) {
     session_ = session;
@@ -28,8 +36,9 @@ void Invalidator::stop() {
 void Invalidator::attributes(Ino ino) noexcept {
     try {
         const std::lock_guard lock{mutex_};
-        if (stopping_) return;
+        if (stopping_ || (!queue_.empty() && queue_.back() == ino)) return;
         queue_.push_back(ino);
+        if (gathering_) return;
     } catch (...) {
         return;
     }
@@ -70,6 +79,9 @@ void Invalidator::send_all() {
         batch.clear();
         batch_with_pages.clear();
         lock.lock();
+        gathering_ = true;
+        wake_.wait_for(lock, kGathering, [this] { return stopping_ || names_; });
+        gathering_ = false;
     }
 }
 

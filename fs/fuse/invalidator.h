@@ -48,6 +48,7 @@ private:
     std::vector<Ino> with_pages_;
     bool names_ = false;
     bool stopping_ = false;
+    bool gathering_ = false;  // the thread looks again soon, of itself
     fuse_session* session_ = nullptr;
     std::thread thread_;
 };
