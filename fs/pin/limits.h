@@ -29,8 +29,8 @@ public:
     /// One record more of `uid`, of so many bytes. Errors: limit_user_records, limit_user_bytes,
     /// limit_region_records, limit_region_bytes; then nothing changed.
     Expected<void> add(std::uint32_t uid, std::uint64_t bytes);
-    /// Whether `uid` is within the limits; what is cut from under maps is charged without asking, so
-    /// it may not be. Errors: as add.
+    /// Whether `uid` is within the limits; what is cut from under maps is charged without asking,
+    /// so it may not be. Errors: as add.
     Expected<void> check(std::uint32_t uid) const;
     /// As add, for what is there already: a record found at mount, whatever the limits are now.
     void add_found(std::uint32_t uid, std::uint64_t bytes);
