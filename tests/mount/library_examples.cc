@@ -148,3 +148,14 @@ TEST_CASE("counters.py counts in the file itself", "[mount][library]") {
     CHECK(contents(mounted.path("counters")).substr(24, 2) == std::string{"\3\0", 2});
     mounted.unmount();
 }
+
+TEST_CASE("refused.sh: truncate is refused what is pinned", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const Ran ran = run_shown({"env", "PATH=" PINFS_COMMAND_DIR ":/usr/bin:/bin",
+                               PINFS_SOURCE_DIR "/lib/examples/refused.sh", mounted.path("f")});
+    REQUIRE(ran.status == 0);
+    CHECK(ran.err.find("Device or resource busy") != std::string::npos);
+    CHECK(ran.out == "pinned, " + mounted.path("f") + " keeps its 1048576 bytes\nunpinned, " +
+                         mounted.path("f") + " has 0 bytes\n");
+}

@@ -380,3 +380,54 @@ TEST_CASE("closing a context ends what it has, and the mount can go", "[mount][l
     mounted.unmount();
     mounted.check();
 }
+
+TEST_CASE("DAX mode is told, and set", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    const TestFile directory{mounted.root(), O_RDONLY | O_DIRECTORY};
+    CHECK(pinfs_dax_get(file.fd()) == (PINFS_DAX_FLAG | PINFS_DAX_ACTIVE));
+    CHECK(pinfs_dax_get(directory.fd()) == PINFS_DAX_FLAG);
+    CHECK(pinfs_dax_set(file.fd(), 0) == 0);
+    CHECK(pinfs_dax_get(file.fd()) == PINFS_DAX_ACTIVE);  // while it is open
+    CHECK(pinfs_dax_set(file.fd(), 1) == 0);
+    CHECK(pinfs_dax_set(directory.fd(), 0) == 0);
+    const TestFile cached{mounted.path("g")};
+    CHECK(pinfs_dax_get(cached.fd()) == 0);
+    cached.resize(kBlock);
+    Context context{mounted.root()};
+    struct pinfs_lease lease = PINFS_INIT(struct pinfs_lease);
+    lease.flags = PINFS_LEASE_LAYOUT;
+    CHECK(pinfs_lease_set(context.get(), cached.fd(), &lease) == -EOPNOTSUPP);
+    CHECK(std::string{pinfs_last_error()}.find("DAX") != std::string::npos);
+}
+
+TEST_CASE("a lease tells its kind, range and holders", "[mount][library]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    Context context{mounted.root()};
+    struct pinfs_lease got = PINFS_INIT(struct pinfs_lease);
+    CHECK(pinfs_lease_get(context.get(), file.fd(), &got) == -ENOENT);
+    const unsigned flags = PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE | PINFS_LEASE_SHARED;
+    const Lease lease{context, file.fd(), flags, kBlock + 1, kBlock, 4711};
+    CHECK(lease.get().offset_bytes == kBlock);
+    CHECK(lease.get().length_bytes == 2 * kBlock);
+    const TestFile second{mounted.path("f")};
+    const Lease other{context, second.fd(), flags, 0, PINFS_TO_END};
+    got.offset_bytes = kBlock;
+    got.length_bytes = kBlock;
+    REQUIRE(pinfs_lease_get(context.get(), file.fd(), &got) == 0);
+    CHECK(got.flags == flags);
+    CHECK(got.offset_bytes == kBlock);
+    CHECK(got.length_bytes == 2 * kBlock);
+    CHECK(got.id == lease.get().id);
+    CHECK(got.holders == 2);
+    CHECK(pinfs_lease_drop(context.get(), file.fd(), 0, PINFS_TO_END) == 0);
+    CHECK(pinfs_lease_get(context.get(), file.fd(), &got) == -ENOENT);
+    struct pinfs_lease wrong = PINFS_INIT(struct pinfs_lease);
+    wrong.flags = 8;
+    CHECK(pinfs_lease_set(context.get(), file.fd(), &wrong) == -EINVAL);
+    wrong.flags = PINFS_LEASE_SHARED;
+    CHECK(pinfs_lease_set(context.get(), file.fd(), &wrong) == -EINVAL);
+}

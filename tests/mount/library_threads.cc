@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One context of libpinfs for sixteen threads: what they map, pin and store in one file while the
+// layout of another changes under their maps and yet another thread follows the events.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <pinfs.hpp>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/support/clients.h"
+#include "tests/support/kernel_mount.h"
+#include "tests/support/seed.h"
+
+using namespace pinfs::test;
+using pinfs::Context;
+using pinfs::Lease;
+
+namespace {
+
+constexpr std::uint64_t kBlock = 4096;
+constexpr std::uint64_t kAreaBlocks = 32;
+constexpr int kThreads = 16;
+constexpr std::chrono::seconds kDuration{4};
+
+/// The first thing that went wrong, in any thread.
+class Trouble {
+public:
+    void note(const std::string& what) {
+        const std::lock_guard hold{mutex_};
+        if (first_ == "") first_ = what;
+    }
+    /// Whether a call did what it may do.
+    bool expect(long result, std::initializer_list<int> allowed, const char* what) {
+        for (const int error : allowed)
+            if (result == -error) return result >= 0;
+        if (result < 0)
+            note(std::string{what} + ": " + pinfs_strerror(static_cast<int>(result)) + ": " +
+                 pinfs_last_error());
+        return result >= 0;
+    }
+    [[nodiscard]] std::string first() {
+        const std::lock_guard hold{mutex_};
+        return first_;
+    }
+
+private:
+    std::mutex mutex_;
+    std::string first_;
+};
+
+struct Shared {
+    pinfs_context* context;
+    int steady;    ///< leased exclusively; every thread has an area of it
+    int changing;  ///< leased for its layout alone
+    std::atomic<bool> done{false};
+    std::atomic<std::uint64_t> rounds{0};
+    Trouble trouble;
+};
+
+/// Maps a part of the thread's area, pins it, stores, and sees it by read(2).
+void use_area(Shared& shared, std::uint64_t area, std::mt19937_64& random) {
+    const std::uint64_t first = area * kAreaBlocks + random() % kAreaBlocks;
+    const std::uint64_t blocks = 1 + random() % (area * kAreaBlocks + kAreaBlocks - first);
+    void* address = nullptr;
+    if (!shared.trouble.expect(pinfs_map(shared.context, shared.steady, first * kBlock,
+                                         blocks * kBlock, PROT_READ | PROT_WRITE, 0, &address),
+                               {}, "map"))
+        return;
+    struct pinfs_pin pin = PINFS_PIN_INIT;
+    pin.offset_bytes = first * kBlock;
+    pin.length_bytes = blocks * kBlock;
+    const bool pinned =
+        shared.trouble.expect(pinfs_pin(shared.context, shared.steady, &pin), {}, "pin");
+    const std::uint64_t stored = random();
+    auto* const at = static_cast<std::byte*>(address) + random() % blocks * kBlock;
+    shared.trouble.expect(pinfs_memcpy_persist(at, &stored, sizeof(stored)), {}, "persist");
+    std::uint64_t read = 0;
+    const auto offset =
+        static_cast<off_t>(first * kBlock) + (at - static_cast<std::byte*>(address));
+    if (pread(shared.steady, &read, sizeof(read), offset) != sizeof(read) || read != stored)
+        shared.trouble.note("read(2) does not see what was stored");
+    if (pinned) {
+        iovec pieces[4];
+        const ssize_t count = pinfs_pin_iovec(shared.context, pin.id, pin.generation, 0, pieces, 4);
+        if (shared.trouble.expect(count, {}, "pieces") && count < 1)
+            shared.trouble.note("a mapped pin has no pieces");
+        shared.trouble.expect(pinfs_msync(shared.context, at, 8), {}, "msync");
+        shared.trouble.expect(pinfs_unpin(shared.context, pin.id, pin.generation), {}, "unpin");
+    }
+    shared.trouble.expect(pinfs_unmap(shared.context, address, blocks * kBlock), {}, "unmap");
+}
+
+/// Maps what somebody cuts off all the time.
+void map_changing(Shared& shared, std::mt19937_64& random) {
+    const std::uint64_t first = random() % 64;
+    void* address = nullptr;
+    const int mapped = pinfs_map(shared.context, shared.changing, first * kBlock, 8 * kBlock,
+                                 PROT_READ, 0, &address);
+    // It may have ended before.
+    if (!shared.trouble.expect(mapped, {EINVAL}, "map what changes")) return;
+    pinfs_extent extents[8];
+    shared.trouble.expect(
+        pinfs_layout(shared.context, shared.changing, 0, 64 * kBlock, extents, 8, nullptr),
+        {EAGAIN}, "layout");
+    shared.trouble.expect(pinfs_unmap(shared.context, address, 8 * kBlock), {},
+                          "unmap what changes");
+}
+
+void work(Shared& shared, std::uint64_t area, std::uint64_t seed) {
+    std::mt19937_64 random{seed + area};
+    while (!shared.done) {
+        use_area(shared, area, random);
+        map_changing(shared, random);
+        ++shared.rounds;
+    }
+}
+
+void change(Shared& shared, std::uint64_t seed) {
+    std::mt19937_64 random{seed};
+    while (!shared.done) {
+        const auto bytes = static_cast<off_t>(random() % (72 * kBlock));
+        if (ftruncate(shared.changing, bytes) != 0) shared.trouble.note("truncate");
+    }
+}
+
+void follow(Shared& shared) {
+    while (!shared.done) {
+        struct pinfs_event event = PINFS_INIT(struct pinfs_event);
+        shared.trouble.expect(pinfs_context_next_event(shared.context, &event, 50), {}, "event");
+    }
+}
+
+}  // namespace
+
+TEST_CASE("sixteen threads share a context while a file changes under its maps",
+          "[mount][library][concurrency]") {
+    const std::uint64_t seed = seed_of_test("library_threads", 7);
+    CAPTURE(seed);
+    KernelMount mounted{128};
+    mounted.mount();
+    {
+        const TestFile steady{mounted.path("steady")};
+        const TestFile changing{mounted.path("changing")};
+        steady.resize(kThreads * kAreaBlocks * kBlock);
+        Context context{mounted.root()};
+        const Lease exclusive{context, steady.fd(), PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE};
+        const Lease layout{context, changing.fd(), PINFS_LEASE_LAYOUT};
+        Shared shared{.context = context.get(), .steady = steady.fd(), .changing = changing.fd()};
+        std::vector<std::thread> threads;
+        for (std::uint64_t area = 0; area < kThreads; ++area)
+            threads.emplace_back([&shared, area, seed] { work(shared, area, seed); });
+        threads.emplace_back([&] { change(shared, seed + kThreads); });
+        threads.emplace_back([&] { follow(shared); });
+        std::this_thread::sleep_for(kDuration);
+        shared.done = true;
+        for (std::thread& thread : threads) thread.join();
+        CHECK(shared.trouble.first() == "");
+        CHECK(shared.rounds > 100);
+        INFO(shared.rounds);
+        // All ended: nothing is in the way.
+    }
+    CHECK(errno_if(truncate(mounted.path("steady").c_str(), 0)) == 0);
+    mounted.unmount();
+    mounted.check();
+}
