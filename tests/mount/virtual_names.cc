@@ -18,6 +18,7 @@
 #include <set>
 #include <string>
 
+#include "fs/volume/volume.h"
 #include "tests/support/kernel_mount.h"
 #include "tests/support/raw_protocol.h"
 
@@ -131,6 +132,31 @@ TEST_CASE("virtual names cannot be made, removed, renamed, linked or changed", "
     CHECK(fsync(opened.get()) == 0);
     CHECK(contents(f) == "x");
     CHECK(errno_if(access(other.c_str(), F_OK)) == ENOENT);
+}
+
+TEST_CASE("an entry that has a virtual name, from before there were any, is hidden",
+          "[mount][virtual]") {
+    KernelMount mounted;
+    {
+        const auto region = pinfs::pmem::Region::open(mounted.region(), {});
+        REQUIRE(region);
+        auto volume = pinfs::Volume::mount(**region, pinfs::MountOptions{});
+        REQUIRE(volume);
+        pinfs::NewInode inode;
+        inode.mode = S_IFREG | 0644;
+        REQUIRE((*volume)->make(pinfs::kRootIno, ".file_pins", inode, {}));
+        inode.mode = S_IFDIR | 0755;
+        REQUIRE((*volume)->make(pinfs::kRootIno, ".pinfs", inode, {}));
+        REQUIRE((*volume)->unmount());
+    }
+    mounted.mount();
+    CHECK(listed(mounted.root()) == std::set<std::string>{".", ".."});
+    CHECK(run({"ls", "-la", mounted.root()}).out.find("pins") == std::string::npos);
+    CHECK(status_of(mounted.path(".file_pins")).st_mode == (S_IFREG | 0444));
+    CHECK(access(mounted.path(".pinfs/context").c_str(), F_OK) == 0);
+    CHECK(errno_if(unlink(mounted.path(".file_pins").c_str())) == EPERM);
+    mounted.unmount();
+    mounted.check();
 }
 
 TEST_CASE("what is asked of files is answered of virtual ones too", "[mount][virtual]") {

@@ -8,6 +8,10 @@
 #include <cstddef>
 #include <set>
 
+#include "fs/pin/events.h"
+#include "fs/pmem/region.h"
+#include "lib/pinfs/pinfs.h"
+
 TEST_CASE("the structs of the protocol have the sizes they always had", "[lib][golden]") {
     CHECK(sizeof(pinfs_ioc_failure) == 320);
     CHECK(sizeof(pinfs_ioc_hello) == 72);
@@ -69,6 +73,36 @@ TEST_CASE("the numbers of the requests are what they always were, all different"
     CHECK(numbers.size() == 20);
     CHECK(PINFS_IOC_RELEASE_HOLD == 13);
     CHECK(PINFS_IOC_PIN == 37);
+}
+
+TEST_CASE("the protocol has the values of the library", "[lib][golden]") {
+    CHECK(int{PINFS_IOC_LEASE_LAYOUT} == int{PINFS_LEASE_LAYOUT});
+    CHECK(int{PINFS_IOC_LEASE_EXCLUSIVE} == int{PINFS_LEASE_EXCLUSIVE});
+    CHECK(int{PINFS_IOC_LEASE_SHARED} == int{PINFS_LEASE_SHARED});
+    CHECK(int{PINFS_IOC_MAP_NOALLOC} == int{PINFS_MAP_NOALLOC});
+    CHECK(int{PINFS_IOC_MAP_SELF_FLUSH} == int{PINFS_MAP_SELF_FLUSH});
+    CHECK(int{PINFS_IOC_PIN_READ} == int{PINFS_PIN_READ});
+    CHECK(int{PINFS_IOC_OWNER_CONTEXT} == int{PINFS_OWNER_CONTEXT});
+    CHECK(int{PINFS_IOC_OWNER_PROCESS} == int{PINFS_OWNER_PROCESS});
+    CHECK(int{PINFS_IOC_DAX_FLAG} == int{PINFS_DAX_FLAG});
+    CHECK(int{PINFS_IOC_IN_DAX_MODE} == int{PINFS_DAX_ACTIVE});
+    // What the daemon's own kinds become without translation.
+    using pinfs::pin::EventType;
+    CHECK(static_cast<int>(EventType::gone) == PINFS_EVENT_GONE);
+    CHECK(static_cast<int>(EventType::revoking) == PINFS_EVENT_REVOKING);
+    CHECK(static_cast<int>(EventType::revoked) == PINFS_EVENT_REVOKED);
+    CHECK(static_cast<int>(EventType::media_error) == PINFS_EVENT_MEDIA_ERROR);
+    CHECK(static_cast<int>(EventType::shut_down) == PINFS_EVENT_SHUTDOWN);
+    using pinfs::pmem::Flush;
+    using pinfs::pmem::Kind;
+    CHECK(static_cast<int>(Kind::devdax) == PINFS_KIND_DEVDAX);
+    CHECK(static_cast<int>(Kind::fsdax) == PINFS_KIND_FSDAX);
+    CHECK(static_cast<int>(Kind::tmpfs) == PINFS_KIND_TMPFS);
+    CHECK(static_cast<int>(Kind::hugetlb) == PINFS_KIND_HUGETLB);
+    CHECK(static_cast<int>(Kind::file) == PINFS_KIND_FILE);
+    CHECK(static_cast<int>(Flush::page) == PINFS_FLUSH_PAGE);
+    CHECK(static_cast<int>(Flush::line) == PINFS_FLUSH_LINE);
+    CHECK(static_cast<int>(Flush::none) == PINFS_FLUSH_NONE);
 }
 
 TEST_CASE("every struct fits the largest buffer, and all but the region's the smallest",
