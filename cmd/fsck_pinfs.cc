@@ -96,6 +96,8 @@ int tell_findings(const Words& words, const CheckReport& report) {
 
 /// Makes the region clean; nothing but what a mount mends is wrong with it.
 int make_clean(const Words& words, pmem::Region& region) {
+    if (const std::string kept = kept_records(region); !kept.empty())
+        return complain(kUncorrected, words.region + " is left to the next mount: " + kept);
     const auto report = replay(region);
     if (!report)
         return complain(report.error().number() == EUCLEAN ? kUncorrected : kOperational,

@@ -178,6 +178,14 @@ void report(const Request& request, const pmem::Region& region) {
                   << std::dec << "), and who opens a region reaches every file in it.\n";
 }
 
+std::string why_not_blank(const Request& request, pmem::Region& region, const Contents& contents) {
+    std::string why = request.words.region + " holds " + contents.name;
+    if (request.words.if_blank) return why + ": it is not blank";
+    if (const std::string kept = kept_records(region); !kept.empty())
+        return why + ", and " + kept + "; --force overwrites it under them";
+    return why + "; --force overwrites it";
+}
+
 /// Makes the file system in a region that exists.
 int make_in(const Request& request) {
     const std::string& path = request.words.region;
@@ -198,9 +206,7 @@ int make_in(const Request& request) {
         return kMade;
     }
     if (contents->is != Contents::Is::blank && !request.words.force)
-        return complain(kNotMade, path + " holds " + contents->name +
-                                      (request.words.if_blank ? ": it is not blank"
-                                                              : "; --force overwrites it"));
+        return complain(kNotMade, why_not_blank(request, region, *contents));
     if (request.size_bytes && *request.size_bytes != region.bytes())
         return complain(kNotMade, path + " exists and has " + size_text(region.bytes()) +
                                       ": all of it is used, --size is for a file to be made");

@@ -12,8 +12,11 @@
 #include <thread>
 #include <vector>
 
+#include "cmd/arguments.h"
+#include "cmd/pinned.h"
 #include "cmd/process.h"
 #include "cmd/text.h"
+#include "fs/check/records_of_boot.h"
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/mountpoint.h"
 #include "fs/volume/describe.h"
@@ -113,6 +116,23 @@ std::string in_use_sentence(const std::string& path) {
         if (const std::int64_t start = start_of(holders.front().pid); start != 0)
             sentence += " since " + time_text(start);
     return sentence;
+}
+
+std::string kept_records(pmem::Region& region) {
+    std::string word;
+    std::ifstream{"/proc/sys/kernel/random/boot_id"} >> word;
+    const auto boot_id = parse_uuid(word);
+    if (!boot_id) return {};
+    const auto records = records_of_boot(region, *boot_id);
+    if (!records || records->count == 0) return {};
+    const bool one = records->count == 1;
+    std::string text =
+        (one ? "a map, pin or hold" : std::to_string(records->count) + " maps, pins or holds") +
+        std::string{" of this boot "} + (one ? "is" : "are") + " on record in it";
+    if (records->pid != 0)
+        text += (one ? ", of process " : ", one of process ") + std::to_string(records->pid) +
+                " (" + printable(records->command) + ")";
+    return text;
 }
 
 std::string twin_sentence(const std::string& path, const std::array<std::uint8_t, 16>& uuid) {

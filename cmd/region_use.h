@@ -27,6 +27,11 @@ bool wait_until_free(const std::string& path);
 /// far as it can be known.
 std::string in_use_sentence(const std::string& path);
 
+/// Empty, or what is still on record of maps, pins and holds of this boot in a region that is not
+/// mounted: programs or devices may reach its blocks (SPEC 3.10). "3 maps, pins or holds of this
+/// boot are on record in it, one of process 4711 (server)".
+std::string kept_records(pmem::Region& region);
+
 /// Empty, or one sentence about another region that is mounted and has the same uuid: a copy. As
 /// far as this user may look into mounted regions.
 std::string twin_sentence(const std::string& path, const std::array<std::uint8_t, 16>& uuid);

@@ -37,6 +37,8 @@ int tune(const TuneCommand& command) {
     }
     const auto region = open_when_free(command.region, {});
     if (!region) return failed(region.error());
+    if (const std::string kept = kept_records(**region); !kept.empty())
+        return complain(command.program, kFailure, "region " + command.region + ": " + kept);
     if (const auto changed = change_identity(**region, change); !changed)
         return failed(changed.error());
     const auto identity = describe_identity(**region);
