@@ -9,7 +9,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <new>
 
 #include "lib/failure.h"
 
@@ -17,7 +16,7 @@ namespace pinfs::client {
 
 namespace {
 
-std::shared_mutex lock;
+std::mutex lock;
 std::atomic<std::uint64_t> forks{1};
 
 // Before any map can be made: when the library is loaded.
@@ -25,9 +24,7 @@ std::atomic<std::uint64_t> forks{1};
     pthread_atfork([] { lock.lock(); }, [] { lock.unlock(); },
                    [] {
                        forks.fetch_add(1, std::memory_order_relaxed);
-                       // Made anew: an unlock tells by the thread's number that it is the writer's,
-                       // and here that number is another.
-                       new (&lock) std::shared_mutex;
+                       lock.unlock();
                    });
 }
 
@@ -67,7 +64,7 @@ private:
 
 }  // namespace
 
-std::shared_mutex& address_lock() { return lock; }
+std::mutex& address_lock() { return lock; }
 
 std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
 
@@ -104,7 +101,7 @@ int AddressRange::reserve(const Memory& memory, std::uint64_t file_begin, std::u
     const std::uint64_t align =
         wanted >= memory.huge_bytes ? std::max(memory.huge_bytes, unit) : unit;
     const std::uint64_t room = wanted + (align > page_bytes() ? align : 0);
-    const std::unique_lock hold{lock};
+    const std::lock_guard hold{lock};
     void* const memory_at =
         mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory_at == MAP_FAILED) return cannot_map(errno, room);
@@ -131,7 +128,7 @@ int AddressRange::replace(const Memory& memory, int protection, std::uint64_t be
     const int kind =
         region_offset != nullptr && memory.map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED;
     const auto offset = static_cast<off_t>(region_offset != nullptr ? *region_offset : 0);
-    const std::unique_lock hold{lock};
+    const std::lock_guard hold{lock};
     if (mmap(at, bytes, protection, kind | MAP_FIXED, memory.fd, offset) == MAP_FAILED)
         return cannot_map(errno, bytes);
     madvise(at, bytes, MADV_DONTFORK);
@@ -170,7 +167,7 @@ int AddressRange::show(const Memory& memory, int protection, std::uint64_t begin
 
 void AddressRange::release() {
     if (address_ == nullptr) return;
-    const std::unique_lock hold{lock};
+    const std::lock_guard hold{lock};
     munmap(address_, bytes_);
     address_ = nullptr;
     bytes_ = 0;
@@ -184,7 +181,7 @@ void* map_guard(int fd) {
 }
 
 void unmap_guard(void* guard) {
-    const std::unique_lock hold{lock};
+    const std::lock_guard hold{lock};
     munmap(guard, page_bytes());
 }
 

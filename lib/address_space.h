@@ -14,15 +14,14 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "lib/pinfs/protocol.h"
 
 namespace pinfs::client {
 
-/// Held exclusively while mappings appear and go, and by fork.
-std::shared_mutex& address_lock();
+/// Held while mappings appear and go, and by fork.
+std::mutex& address_lock();
 
 /// Counts the forks on the way to this process: what was opened at another count is not ours.
 std::uint64_t fork_count();

@@ -181,7 +181,7 @@ int next_event(pinfs_context& context, pinfs_event* event, int timeout_ms) {
 
 std::vector<PinName> take_pins(std::uint64_t context_id) {
     std::vector<PinName> taken;
-    const std::unique_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     const auto first = pins().lower_bound({context_id, {}});
     auto last = first;
     for (; last != pins().end() && last->first == context_id; ++last) taken.push_back(last->second);
@@ -249,12 +249,12 @@ int context_behind(int fd, std::uint64_t& id) {
 }
 
 void add_pin(std::uint64_t context_id, PinName pin) {
-    const std::unique_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     pins().emplace(context_id, pin);
 }
 
 void remove_pin(std::uint64_t context_id, PinName pin) {
-    const std::unique_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     pins().erase({context_id, pin});
 }
 

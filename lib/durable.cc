@@ -10,7 +10,6 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <shared_mutex>
 #include <string_view>
 
 #include "lib/address_space.h"
@@ -32,7 +31,7 @@ std::atomic<bool> lines{false};
 
 bool needs_msync(const std::byte* address) {
     if (page_map_count.load(std::memory_order_acquire) == 0) return false;
-    const std::shared_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     const auto after = page_maps().upper_bound(address);
     if (after == page_maps().begin()) return false;
     const auto map = std::prev(after);
@@ -60,14 +59,14 @@ std::uint32_t flush_in_force(std::uint32_t flush) {
 void durable_begin(std::uint32_t flush, const std::byte* address, std::uint64_t bytes) {
     if (flush == PINFS_FLUSH_LINE) lines.store(true, std::memory_order_release);
     if (flush != PINFS_FLUSH_PAGE) return;
-    const std::unique_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     page_maps()[address] = bytes;
     page_map_count.store(page_maps().size(), std::memory_order_release);
 }
 
 void durable_end(std::uint32_t flush, const std::byte* address) {
     if (flush != PINFS_FLUSH_PAGE) return;
-    const std::unique_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     page_maps().erase(address);
     page_map_count.store(page_maps().size(), std::memory_order_release);
 }

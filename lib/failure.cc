@@ -2,6 +2,7 @@
 #include "lib/failure.h"
 
 #include <array>
+#include <climits>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -31,7 +32,9 @@ const char* last_failure() noexcept { return sentence.data(); }
 const char* pinfs_last_error(void) { return pinfs::client::last_failure(); }
 
 const char* pinfs_strerror(int error) {
-    switch (std::abs(error)) {
+    // INT_MIN has no opposite; it is no error either.
+    const int number = error == INT_MIN ? INT_MAX : std::abs(error);
+    switch (number) {
         case 0:
             return "Success";
         case EACCES:
@@ -63,8 +66,7 @@ const char* pinfs_strerror(int error) {
         default:
             break;
     }
-    // INT_MIN has no absolute value; it is no error either.
-    const char* const words = error == INT32_MIN ? nullptr : strerrordesc_np(std::abs(error));
+    const char* const words = strerrordesc_np(number);
     return words != nullptr ? words : "Unknown error";
 }
 

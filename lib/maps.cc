@@ -38,7 +38,7 @@ int ensure_guard(pinfs_context& context) {
     if (context.guard != nullptr) return 0;
     const std::string self = "/proc/self/fd/" + std::to_string(context.file.get());
     // The descriptor is not for a child of fork: it would keep the guard.
-    const std::unique_lock hold{address_lock()};
+    const std::lock_guard hold{address_lock()};
     const OpenFile file{open(self.c_str(), O_RDONLY | O_CLOEXEC)};
     if (file.get() < 0)
         return fail(errno, "The context cannot be opened once more through %s: %s.", self.c_str(),

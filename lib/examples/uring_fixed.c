@@ -40,6 +40,7 @@ static const char* word(int result) { return result == 0 ? "done" : strerror(err
 
 /* What another process may do to the file now: it says so, and fails if that is not `expected`. */
 static void others_try(const char* path, int expected) {
+    fflush(stdout); /* the child has a copy of what is not written yet */
     const pid_t child = fork();
     if (child == 0) {
         const int file = open(path, O_RDWR | O_CLOEXEC);

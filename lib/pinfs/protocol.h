@@ -126,7 +126,8 @@ struct pinfs_ioc_lease {
     uint64_t reserved2[4];
 };
 
-/* The values of pinfs.h, whose names these are without IOC (tests/unit/protocol.cc compares them). */
+/* The values of pinfs.h, whose names these are without IOC (tests/unit/protocol.cc compares them).
+ */
 enum {
     PINFS_IOC_LEASE_LAYOUT = 1,
     PINFS_IOC_LEASE_EXCLUSIVE = 2,

@@ -133,11 +133,12 @@ TEST_CASE("watch follows a file until it is empty", "[mount][library]") {
 TEST_CASE("counters.py counts in the file itself", "[mount][library]") {
     KernelMount mounted;
     mounted.mount();
+    const std::string library = "PINFS_LIBRARY=" PINFS_LIBRARY;
+    const std::string module = "PYTHONPATH=" PINFS_SOURCE_DIR "/lib/python";
+    const std::string program = PINFS_SOURCE_DIR "/lib/examples/counters.py";
     const auto count = [&](const std::string& number) {
-        return run_shown({"env", "PINFS_LIBRARY=" PINFS_LIBRARY,
-                          "PYTHONPATH=" PINFS_SOURCE_DIR "/lib/python", "python3", "-B",
-                          PINFS_SOURCE_DIR "/lib/examples/counters.py", mounted.path("counters"),
-                          number})
+        return run_shown({"env", library, module, "python3", "-B", program,
+                          mounted.path("counters"), number})
             .out;
     };
     CHECK(count("3") == "1\n");
@@ -152,8 +153,9 @@ TEST_CASE("counters.py counts in the file itself", "[mount][library]") {
 TEST_CASE("refused.sh: truncate is refused what is pinned", "[mount][library]") {
     KernelMount mounted;
     mounted.mount();
-    const Ran ran = run_shown({"env", "PATH=" PINFS_COMMAND_DIR ":/usr/bin:/bin",
-                               PINFS_SOURCE_DIR "/lib/examples/refused.sh", mounted.path("f")});
+    const std::string path = "PATH=" PINFS_COMMAND_DIR ":/usr/bin:/bin";
+    const std::string program = PINFS_SOURCE_DIR "/lib/examples/refused.sh";
+    const Ran ran = run_shown({"env", path, program, mounted.path("f")});
     REQUIRE(ran.status == 0);
     CHECK(ran.err.find("Device or resource busy") != std::string::npos);
     CHECK(ran.out == "pinned, " + mounted.path("f") + " keeps its 1048576 bytes\nunpinned, " +

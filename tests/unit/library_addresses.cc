@@ -183,7 +183,7 @@ TEST_CASE("a child of fork has ranges of its own", "[library]") {
         if (range.show(region.memory(), PROT_READ, 0, kPage, extents) != 0) _exit(2);
         if (number_at(range, 0) != 3) _exit(3);
         range.release();
-        _exit(address_lock().try_lock_shared() ? 0 : 4);
+        _exit(address_lock().try_lock() ? 0 : 4);
     }
     int status = 0;
     REQUIRE(waitpid(child, &status, 0) == child);

@@ -196,7 +196,8 @@ TEST_CASE("persist on cache lines stores what it is given", "[library]") {
 }
 
 TEST_CASE("PMEM_IS_PMEM_FORCE is heeded as libpmem does (run again)", "[.]") {
-    const std::string value = std::getenv("PMEM_IS_PMEM_FORCE");
+    const char* const set = std::getenv("PMEM_IS_PMEM_FORCE");
+    const std::string value = set != nullptr ? set : "";
     for (const std::uint32_t flush : {PINFS_FLUSH_PAGE, PINFS_FLUSH_LINE, PINFS_FLUSH_NONE}) {
         if (value == "1")
             CHECK(flush_in_force(flush) == PINFS_FLUSH_LINE);
