@@ -34,6 +34,7 @@
 #include "fs/fuse/invalidator.h"
 #include "fs/fuse/open_reports.h"
 #include "fs/fuse/processes.h"
+#include "fs/fuse/report_maker.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::fuse {
@@ -61,6 +62,7 @@ struct Edge {
     Invalidator invalidator;
     ContextFiles contexts;
     OpenReports reports;
+    ReportMaker report_maker;
     ProcessesOfThreads processes;
     Counters counters;
     std::atomic<std::uint64_t> next_handle{1};

@@ -164,6 +164,7 @@ std::expected<void, std::string> Session::Core::mount() {
 bool Session::Core::run() {
     edge_.invalidator.start(session_);
     edge_.contexts.start();
+    edge_.report_maker.start();
     edge_.volume.set_change_sink([this](Ino ino) { edge_.invalidator.attributes(ino); });
     std::thread watcher{[this] {
         watch();
@@ -176,6 +177,7 @@ bool Session::Core::run() {
         spdlog::error("eventfd: {}", strerror(errno));
     watcher.join();
     edge_.volume.set_change_sink({});
+    edge_.report_maker.stop();
     edge_.contexts.stop();
     edge_.invalidator.stop();
     // The kernel answers what still comes with ENOTCONN from here on.

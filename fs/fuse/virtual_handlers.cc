@@ -242,6 +242,28 @@ void close_handle(Edge& edge, const VirtualNode& node, std::uint64_t handle) noe
     });
 }
 
+void reply_opened(fuse_req_t req, const VirtualNode& node, const fuse_file_info& file,
+                  const Expected<void>& opened) noexcept {
+    Edge& edge = edge_of(req);
+    if (!opened) return reply_error(req, opened.error(), "open", number_of(node));
+    if (fuse_reply_open(req, &file) != 0) close_handle(edge, node, file.fh);
+}
+
+/// Leaves the report to the thread that makes them, which answers.
+void open_later(fuse_req_t req, const VirtualNode& node, const fuse_file_info& file) noexcept {
+    const auto left = guarded([&]() -> Expected<void> {
+        edge_of(req).report_maker.add([req, node, file](bool cancelled) {
+            const auto opened = guarded([&]() -> Expected<void> {
+                if (cancelled) return fail(Cause::shut_down);
+                return open_report(req, node, file.fh, file.flags);
+            });
+            reply_opened(req, node, file, opened);
+        });
+        return {};
+    });
+    if (!left) reply_error(req, left.error(), "open", number_of(node));
+}
+
 void on_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     Edge& edge = edge_of(req);
     const VirtualNode node = node_of(ino);
@@ -249,13 +271,12 @@ void on_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     file->direct_io = 1;
     file->noflush = 1;
     file->nonseekable = node.kind == VirtualKind::context;
-    const auto opened = guarded([&]() -> Expected<void> {
-        if (file->flags & O_TRUNC) return fail(Cause::virtual_node);
-        if (node.kind != VirtualKind::context) return open_report(req, node, file->fh, file->flags);
-        return edge.contexts.open(file->fh, fuse_req_ctx(req)->uid);
-    });
-    if (!opened) return reply_error(req, opened.error(), "open", ino);
-    if (fuse_reply_open(req, file) != 0) close_handle(edge, node, file->fh);
+    if ((file->flags & O_TRUNC) != 0)
+        return reply_error(req, Error{Cause::virtual_node}, "open", ino);
+    if (node.kind != VirtualKind::context) return open_later(req, node, *file);
+    const auto opened =
+        guarded([&] { return edge.contexts.open(file->fh, fuse_req_ctx(req)->uid); });
+    reply_opened(req, node, *file, opened);
 }
 
 void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
