@@ -87,6 +87,7 @@ Expected<void> Volume::Core::end_gone(const std::vector<std::pair<Ino, std::uint
             InodeState& state = *states.emplace_back(use(next->first));
             TRY(erase_record(one, reference->slot, reference->slot_offset));
             one.after_commit([this, &state, reference] {
+                if (reference->writable) note_outside_change(state);
                 states_.remove_record(state, /*owned=*/false);
                 registry_.remove(*reference);
                 forget_if_unwatched(state);
