@@ -115,7 +115,7 @@ TEST_CASE("3.8: an old mapping never meets another file's bytes", "[mount][pin][
     CAPTURE(pinned);
     std::mt19937_64 random{seed_of_test("collision", 1)};
     Context context{mounted.root()};
-    for (unsigned round = 0; round < rounds(100); ++round) {
+    for (unsigned round = 0; round < rounds(20); ++round) {
         CAPTURE(round);
         const TestFile file{mounted.path("mine")};
         file.write(0, std::string(kFileBytes, kMine));
@@ -202,7 +202,7 @@ TEST_CASE("3.9: a device that outlives its owner writes into no other file",
     KernelMount mounted{kRegionMib};
     mounted.mount();
     write_file(mounted.outside("device"), std::string(kFileBytes, kDevice));
-    for (unsigned round = 0; round < rounds(5); ++round) {
+    for (unsigned round = 0; round < rounds(3); ++round) {
         CAPTURE(round);
         write_file(mounted.path("mine"), std::string(kFileBytes, kMine));
         int ready[2];
