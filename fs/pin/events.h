@@ -25,12 +25,16 @@ struct Event {
     std::uint64_t begin = 0;  ///< bytes of the file; several changes: what covers them
     std::uint64_t end = 0;
     std::uint64_t deadline_ns = 0;  ///< CLOCK_MONOTONIC; 0: none
+    std::uint64_t ino = 0;          ///< of the file, where a lease is told
 };
 
 class EventQueue {
 public:
     /// True if the queue was empty: a poller is to be woken.
     bool post(const Event& event);
+    [[nodiscard]] bool has(std::uint64_t id, EventType type) const {
+        return by_id_.contains({id, type});
+    }
     /// In the order in which the first of each was posted.
     std::optional<Event> take();
     /// The lease, map or pin is gone: nothing more is to be said of it.

@@ -2,6 +2,7 @@
 #include "fs/pin/leases.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace pinfs::pin {
 
@@ -29,12 +30,18 @@ Lease& Leases::add(OfHandle& mine, const Lease& lease) {
     auto node = std::make_unique<Lease>(lease);
     Lease& added = *node;
     mine.emplace(lease.begin, std::move(node));
-    set_of(added.kind).insert(added);
+    added.satiated = false;
+    set_of(added).insert(added);
+    by_id_.emplace(added.id, &added);
     return added;
 }
 
 Leases::OfHandle::iterator Leases::remove(OfHandle& mine, OfHandle::iterator at) {
-    set_of(at->second->kind).erase(*at->second);
+    Lease& lease = *at->second;
+    set_of(lease).erase(lease);
+    const auto [first, last] = by_id_.equal_range(lease.id);
+    by_id_.erase(
+        std::find_if(first, last, [&](const auto& each) { return each.second == &lease; }));
     return mine.erase(at);
 }
 
@@ -98,22 +105,38 @@ bool Leases::forbids(std::uint64_t handle, std::uint64_t begin, std::uint64_t en
     return true;
 }
 
-void Leases::for_each_told(std::uint64_t begin, std::uint64_t end,
-                           const std::function<void(const Lease&)>& visit) const {
-    told_.for_each(begin, end, [&](const Lease& lease) {
-        visit(lease);
+void Leases::tell(std::uint64_t begin, std::uint64_t end,
+                  const std::function<bool(const Lease&)>& tell) {
+    std::vector<Lease*> enough;
+    told_.for_each(begin, end, [&](Lease& lease) {
+        if (!tell(lease)) enough.push_back(&lease);
         return true;
     });
+    for (Lease* const lease : enough) {
+        told_.erase(*lease);
+        lease->satiated = true;
+        satiated_.insert(*lease);
+    }
+}
+
+void Leases::tell_again(std::uint64_t id) {
+    const auto [first, last] = by_id_.equal_range(id);
+    for (auto at = first; at != last; ++at) {
+        Lease& lease = *at->second;
+        if (!lease.satiated) continue;
+        satiated_.erase(lease);
+        lease.satiated = false;
+        told_.insert(lease);
+    }
 }
 
 const Lease* Leases::set_deadline(std::uint64_t id, std::uint64_t deadline_ns) {
     const Lease* found = nullptr;
-    for (auto& [handle, leases] : handles_)
-        for (auto& [begin, lease] : leases)
-            if (lease->id == id) {
-                lease->deadline_ns = deadline_ns;
-                found = lease.get();
-            }
+    const auto [first, last] = by_id_.equal_range(id);
+    for (auto at = first; at != last; ++at) {
+        at->second->deadline_ns = deadline_ns;
+        found = at->second;
+    }
     return found;
 }
 
@@ -129,10 +152,16 @@ std::size_t Leases::size_of(std::uint64_t handle) const {
 
 std::uint64_t Leases::holders(LeaseKind kind, std::uint64_t begin, std::uint64_t end) const {
     std::uint64_t count = 0;
-    (forbids_changes(kind) ? forbidding_ : told_).for_each(begin, end, [&](const Lease&) {
+    const auto counted = [&](const Lease&) {
         ++count;
         return true;
-    });
+    };
+    if (forbids_changes(kind)) {
+        forbidding_.for_each(begin, end, counted);
+    } else {
+        told_.for_each(begin, end, counted);
+        satiated_.for_each(begin, end, counted);
+    }
     return count;
 }
 

@@ -40,6 +40,7 @@ struct Lease : Interval {
     Owner owner;  ///< who asked
     std::int64_t made_seconds = 0;
     std::uint64_t deadline_ns = 0;  ///< CLOCK_MONOTONIC: an administrator ends it then; 0: never
+    bool satiated = false;          ///< all has been said to it, and it has not listened yet
 };
 
 class Leases {
@@ -67,9 +68,12 @@ public:
     [[nodiscard]] const Lease* forbidding(std::uint64_t begin, std::uint64_t end) const {
         return forbidding_.first(begin, end);
     }
-    /// Visits the leases that are to be told of a change of [begin, end), in order.
-    void for_each_told(std::uint64_t begin, std::uint64_t end,
-                       const std::function<void(const Lease&)>& visit) const;
+    /// Tells the leases of layouts that meet [begin, end), in order. `tell` returns false if there
+    /// is nothing more to be said to that one until `tell_again`: the cost of a change is that of
+    /// those who listen.
+    void tell(std::uint64_t begin, std::uint64_t end,
+              const std::function<bool(const Lease&)>& tell);
+    void tell_again(std::uint64_t id);
     /// How many leases of the kind's class, layout or not, meet [begin, end).
     [[nodiscard]] std::uint64_t holders(LeaseKind kind, std::uint64_t begin,
                                         std::uint64_t end) const;
@@ -77,7 +81,9 @@ public:
     const Lease* set_deadline(std::uint64_t id, std::uint64_t deadline_ns);
     /// All of them, by handle and begin. `visit` must not change the set.
     void for_each(const std::function<void(const Lease&)>& visit) const;
-    [[nodiscard]] std::size_t size() const { return told_.size() + forbidding_.size(); }
+    [[nodiscard]] std::size_t size() const {
+        return told_.size() + satiated_.size() + forbidding_.size();
+    }
     /// How many `handle` has.
     [[nodiscard]] std::size_t size_of(std::uint64_t handle) const;
 
@@ -87,10 +93,14 @@ private:
     Lease& add(OfHandle& mine, const Lease& lease);
     OfHandle::iterator remove(OfHandle& mine, OfHandle::iterator at);
     void cut(OfHandle& mine, std::uint64_t begin, std::uint64_t end);
-    Intervals<Lease>& set_of(LeaseKind kind) { return forbids_changes(kind) ? forbidding_ : told_; }
+    Intervals<Lease>& set_of(const Lease& lease) {
+        return forbids_changes(lease.kind) ? forbidding_ : lease.satiated ? satiated_ : told_;
+    }
 
     std::map<std::uint64_t, OfHandle> handles_;
+    std::multimap<std::uint64_t, Lease*> by_id_;
     Intervals<Lease> told_;
+    Intervals<Lease> satiated_;
     Intervals<Lease> forbidding_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/pin/registry.h"
 
+#include <algorithm>
 #include <cassert>
 #include <utility>
 
@@ -226,6 +227,30 @@ void Registry::drop_lease(std::uint64_t id) {
 void Registry::post(std::uint64_t context, const Event& event) {
     Context* const to = this->context(context);
     if (to != nullptr && to->events.post(event)) woken_.push_back(context);
+}
+
+/// Who has not listened since the last event is told of all its range, and then no more.
+void Registry::post_gone(FilePins& file, std::uint64_t begin, std::uint64_t end) {
+    file.leases.tell(begin, end, [&](const Lease& lease) {
+        const Context* const to = context(lease.context);
+        if (to == nullptr) return false;
+        const bool again = to->events.has(lease.id, EventType::gone);
+        post(lease.context, {.type = EventType::gone,
+                             .id = lease.id,
+                             .user_data = lease.user_data,
+                             .begin = again ? lease.begin : std::max(begin, lease.begin),
+                             .end = again ? lease.end : std::min(end, lease.end),
+                             .deadline_ns = 0,
+                             .ino = lease.ino});
+        return !again;
+    });
+}
+
+std::optional<Event> Registry::take_event(Context& context) {
+    const auto event = context.events.take();
+    if (event && event->ino != 0)
+        if (FilePins* const file = find(event->ino)) file->leases.tell_again(event->id);
+    return event;
 }
 
 void Registry::post_to_all(const Event& event) {

@@ -133,6 +133,10 @@ public:
 
     /// Posts an event to a context that is open; notes the context if it had none.
     void post(std::uint64_t context, const Event& event);
+    /// Tells the leases of a file that the layout of [begin, end) changed.
+    void post_gone(FilePins& file, std::uint64_t begin, std::uint64_t end);
+    /// The next event of a context that is open.
+    std::optional<Event> take_event(Context& context);
     void post_to_all(const Event& event);
     /// Contexts that got their first event since the last call.
     [[nodiscard]] std::vector<std::uint64_t> take_woken() { return std::exchange(woken_, {}); }

@@ -76,7 +76,7 @@ Expected<std::optional<pin::Event>> Volume::Core::next_event(std::uint64_t conte
     const PinsLock lock{pins_mutex_};
     pin::Context* const there = registry_.context(context);
     if (there == nullptr) return fail(Cause::no_such_context);
-    return there->events.take();
+    return registry_.take_event(*there);
 }
 
 bool Volume::Core::has_event(std::uint64_t context) {

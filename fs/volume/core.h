@@ -296,7 +296,6 @@ private:
     /// Whether the layout of these bytes may change: errors range_pinned, range_leased.
     Expected<void> admit_layout_change(InodeState& state, std::uint64_t begin_bytes,
                                        std::uint64_t end_bytes);
-    void post_gone(const pin::FilePins& file, std::uint64_t begin, std::uint64_t end);
     /// Tells the leases on these bytes that their layout changed, where no block went.
     void tell_leases(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
     bool is_pinned(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);

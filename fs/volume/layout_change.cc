@@ -40,7 +40,7 @@ void Volume::Core::LayoutChange::tell(Change& change, std::uint64_t begin_block,
     change.after_commit([this, begin_block, end_block] {
         state_.layout_changes.fetch_add(1);
         if (file_ != nullptr)
-            core_.post_gone(*file_, begin_block * kBlockBytes, end_block * kBlockBytes);
+            core_.registry_.post_gone(*file_, begin_block * kBlockBytes, end_block * kBlockBytes);
     });
 }
 
@@ -169,7 +169,8 @@ void Volume::Core::LayoutChange::blocks_went(std::uint64_t begin_block,
                                                  .user_data = map.user_data,
                                                  .begin = from,
                                                  .end = to,
-                                                 .deadline_ns = 0});
+                                                 .deadline_ns = 0,
+                                                 .ino = 0});
         return true;
     });
     // Something gone reaches only blocks that it had when it went.
@@ -196,23 +197,12 @@ Expected<void> Volume::Core::admit_layout_change(InodeState& state, std::uint64_
     return admitted;
 }
 
-void Volume::Core::post_gone(const pin::FilePins& file, std::uint64_t begin, std::uint64_t end) {
-    file.leases.for_each_told(begin, end, [&](const pin::Lease& lease) {
-        registry_.post(lease.context, {.type = pin::EventType::gone,
-                                       .id = lease.id,
-                                       .user_data = lease.user_data,
-                                       .begin = std::max(begin, lease.begin),
-                                       .end = std::min(end, lease.end),
-                                       .deadline_ns = 0});
-    });
-}
-
 void Volume::Core::tell_leases(InodeState& state, std::uint64_t begin_bytes,
                                std::uint64_t end_bytes) {
     {
         const PinsLock lock{pins_mutex_};
-        if (const pin::FilePins* const file = registry_.find(state.ino.value))
-            post_gone(*file, begin_bytes, end_bytes);
+        if (pin::FilePins* const file = registry_.find(state.ino.value))
+            registry_.post_gone(*file, begin_bytes, end_bytes);
     }
     wake_contexts();
 }

@@ -44,7 +44,10 @@ TEST_CASE("any number of handles have layout leases, also beside an exclusive on
     CHECK(leases.holders(LeaseKind::layout, 55, 56) == 3);
     CHECK(leases.holders(LeaseKind::exclusive, 55, 56) == 1);
     std::uint64_t told = 0;
-    leases.for_each_told(99, 101, [&](const Lease&) { ++told; });
+    leases.tell(99, 101, [&](const Lease&) {
+        ++told;
+        return true;
+    });
     CHECK(told == 2);
 }
 

@@ -470,3 +470,27 @@ TEST_CASE("1.5: where maps have units of 2 MiB, a mapped file lies in whole runs
     CHECK(must(p.volume().extents(p.file.ino, 0, 8_MiB)).empty());
     p.fs.check_clean();
 }
+
+TEST_CASE("2.5: who does not listen is told of everything once, and costs nothing more",
+          "[pin][volume]") {
+    Pinning p;
+    constexpr std::uint64_t kLeases = 1000;
+    for (std::uint64_t i = 0; i < kLeases; ++i)
+        must(p.lease(pin::LeaseKind::layout, 0, 64 * 4096, 100 + i));
+    must(p.volume().punch_hole(p.file.ino, 4096, 4096));
+    must(p.volume().punch_hole(p.file.ino, 3 * 4096, 4096));
+    must(p.volume().punch_hole(p.file.ino, 9 * 4096, 4096));
+    CHECK(must(p.volume().lease({p.file.ino, 100}, 0, 0)).holders == kLeases);
+    std::set<std::uint64_t> told;
+    while (const auto event = must(p.volume().next_event(p.context))) {
+        told.insert(event->id);
+        CHECK(event->begin == 0);  // more than one change: all of the lease
+        CHECK(event->end == 64 * 4096);
+    }
+    CHECK(told.size() == kLeases);
+    must(p.volume().punch_hole(p.file.ino, 4096, 4096));
+    const auto event = must(p.volume().next_event(p.context));
+    REQUIRE(event);
+    CHECK(event->begin == 4096);
+    CHECK(event->end == 8192);
+}
