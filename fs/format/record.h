@@ -20,14 +20,14 @@ inline constexpr le16 kRecordFlagsKnown = (1u << 5) - 1;
 /// One map, pin or hold. A map or pin names a range of a file, whose blocks the file owns; a hold
 /// names the region blocks themselves, which no file owns any more and the bitmap shows in use.
 struct Record {
-    le32 magic;       //   0  kRecordMagic
-    le32 crc32c;      //   4  over bytes [8, 256), then [0, 4)
-    le16 kind;        //   8  RecordKind
-    le16 flags;       //  10  kRecord*
-    le32 count;       //  12  pin: 1; else 0
-    le64 id;          //  16  never given out twice
-    le64 generation;  //  24
-    le64 ino;         //  32  file; hold: the file it came from
+    le32 magic;           //   0  kRecordMagic
+    le32 crc32c;          //   4  over bytes [8, 256), then [0, 4)
+    le16 kind;            //   8  RecordKind
+    le16 flags;           //  10  kRecord*
+    le32 count;           //  12  pin: 1; else 0
+    le64 id;              //  16  never given out twice
+    le64 generation;      //  24
+    le64 ino;             //  32  file; hold: the file it came from
     le64 ino_generation;  //  40
     le64 file_block;      //  48  first block of the range
     le64 blocks;          //  56  length of the range
