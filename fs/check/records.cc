@@ -31,6 +31,7 @@ void judge_fields(Walk& walk, const media::Record& record, std::uint64_t offset)
     if (record.kind < static_cast<media::le16>(media::RecordKind::map) ||
         record.kind > static_cast<media::le16>(media::RecordKind::hold))
         wrong("kind", record.kind);
+    if ((record.flags & ~media::kRecordFlagsKnown) != 0) wrong("flags", record.flags);
     if (is_kind(record, media::RecordKind::pin) && record.count == 0) wrong("count", record.count);
     if (!is_generation(record.generation)) wrong("generation", record.generation);
     if (!is_generation(record.ino_generation)) wrong("inode's generation", record.ino_generation);

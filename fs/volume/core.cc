@@ -199,6 +199,7 @@ Expected<void> Volume::Core::set_read_only(bool read_only) {
     const auto marked = mark_mounted();
     if (!marked) read_only_ = true;
     TRY(marked);
+    if (!records_known_) TRY(load_records());
     TRY(find_pending());
     if (options_.background) start_background();
     return {};

@@ -327,6 +327,7 @@ private:
     /// Ends a map or pin: its record, then itself. The pins' lock is held; the state is used.
     Expected<void> end_reference(InodeState& state, pin::Reference& reference);
     Expected<void> release_holds(const std::vector<std::uint64_t>& ids);
+    Expected<void> release_free_holds();
     // recovery.cc
     Expected<void> load_records();
     void recover(const media::Record& record, const inode::Table::Slot& slot);
@@ -435,6 +436,7 @@ private:
     std::atomic<std::uint64_t> refused_changes_{0};
     std::array<std::uint8_t, 16> boot_id_{};
     std::array<std::uint8_t, 16> machine_id_{};
+    bool records_known_ = false;  // in the registry: not of a volume that was read-only so far
     std::mutex keeper_mutex_;
     std::condition_variable keeper_wake_;
     bool keeper_disturbed_ = false;

@@ -318,7 +318,6 @@ bool Volume::Core::keep_once() {
     end_of_processes(now_ns);
     bool waits = false;
     bool unproven = false;
-    std::vector<std::uint64_t> free;
     {
         const PinsLock lock{pins_mutex_};
         unproven = !registry_.gone().empty() || !registry_.unproven_holds().empty();
@@ -332,14 +331,7 @@ bool Volume::Core::keep_once() {
         (void)end_gone_references(quiet, now_ns);
         (void)prove_holds(quiet, now_ns);
     }
-    {
-        const PinsLock lock{pins_mutex_};
-        free.assign(registry_.free_holds().begin(), registry_.free_holds().end());
-    }
-    if (!free.empty()) {
-        (void)release_holds(free);
-        pending_changed_.notify_all();  // a request may wait for space
-    }
+    (void)release_free_holds();
     return waits;
 }
 

@@ -302,8 +302,7 @@ Expected<void> Volume::Core::unmap(std::uint64_t context, std::uint64_t id) {
         TRY(end_reference(*state, *map));
         forget_if_unwatched(*state);
     }
-    disturb_keeper();
-    return {};
+    return release_free_holds();
 }
 
 /// A map of this context that has not ended. The pins' lock is held.

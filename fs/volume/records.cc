@@ -244,6 +244,16 @@ Expected<void> Volume::Core::end_reference(InodeState& state, pin::Reference& re
     return one.commit();
 }
 
+/// Blocks that nobody reaches any more are free at once for who asks next.
+Expected<void> Volume::Core::release_free_holds() {
+    std::vector<std::uint64_t> free;
+    {
+        const PinsLock lock{pins_mutex_};
+        free.assign(registry_.free_holds().begin(), registry_.free_holds().end());
+    }
+    return release_holds(free);
+}
+
 /// In as few changes as their log allows. The locks of pins and tables are free.
 Expected<void> Volume::Core::release_holds(const std::vector<std::uint64_t>& ids) {
     for (auto next = ids.begin(); next != ids.end();) {

@@ -35,6 +35,7 @@ Expected<void> Volume::Core::load_records() {
         records_.set_used(found.size());
     }
     if (read_only_) return {};
+    records_known_ = true;
     std::vector<inode::Table::Slot> ended;
     for (const auto& [record, slot] : found) {
         const bool ours =

@@ -179,11 +179,17 @@ std::string Recording::judge(CrashImage& image, Depth depth) {
         const CheckReport report = must(check(image.region));
         if (!report.clean()) return "the judge says:\n" + report.text();
         if (depth == Depth::recovery) return judge_recovery(image);
-        Mounted fs{image.region, /*same_boot=*/image.index % 2 == 0};
-        const Snapshot found = fs.snapshot();
+        const bool same_boot = image.index % 2 == 0;
+        Mounted fs{image.region, same_boot};
+        Snapshot found = fs.snapshot();
         if (std::string wrong = judge_state(found, image.completed); !wrong.empty()) return wrong;
         if (depth == Depth::state) return {};
         must(fs->finish_pending());
+        if (same_boot)  // a map or pin of a dead process ends: the file counts as written
+            for (auto& [path, file] : found) {
+                file.mtime.reset();
+                file.ctime.reset();
+            }
         if (const std::string wrong = difference(fs.snapshot(), found); !wrong.empty())
             return "finishing what was pending changed what can be seen:\n" + wrong;
         fs.check_clean();
@@ -226,6 +232,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     Runner runner{fs};
     ModelFiles model;
     std::set<std::uint64_t> lazy;  // inodes with times in memory alone
+    bool owner_lost = false;       // files that it had mapped count as written once that is over
     Snapshot last;
     // Runs an operation; says how it may be found half done.
     const auto run = [&](const Operation& operation) {
@@ -243,6 +250,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
         }
         const bool reaches = operation.what == Do::map || operation.what == Do::pin;
         if (operation.what == Do::drop) lazy.insert(runner.reached(operation.number).value);
+        owner_lost = owner_lost || operation.what == Do::lose_owner;
         if (reaches) lazy.insert(must(runner.find(operation.path)).value);
         if (operation.what == Do::release)
             lazy.erase(must(runner.find("#" + std::to_string(operation.number))).value);
@@ -266,7 +274,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
         if (const std::string wrong = difference(seen, model.snapshot()); !wrong.empty())
             throw std::runtime_error(name() + ", not as the model has it:\n" + wrong);
         for (auto& [path, file] : seen)
-            if (lazy.contains(*file.ino)) {
+            if (owner_lost || lazy.contains(*file.ino)) {
                 file.mtime.reset();
                 file.ctime.reset();
             }
@@ -287,7 +295,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
         const auto partly = run(operation);
         crash().mark(++completed);
         last = state(operation.what == Do::sync || operation.what == Do::release ||
-                     operation.what == Do::finish_pending);
+                     (operation.what == Do::finish_pending && !owner_lost));
         timeline_.add(last, partly);
     }
     crash().stop_recording();

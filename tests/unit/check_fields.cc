@@ -308,7 +308,7 @@ TEST_CASE("check: every field of a record", "[check][corruption]") {
     const auto fields = [](FindingKind of_start, std::uint64_t start) -> std::vector<Field> {
         return {UNIT_FIELDS(Record, Kind::record_damaged),
                 FIELD(Record, kind, 4, Kind::record_field),
-                FIELD(Record, flags, 1, kAnyValueIsRight),
+                FIELD(Record, flags, 32, Kind::record_field),
                 FIELD(Record, count, 7, kAnyValueIsRight),
                 FIELD(Record, id, 100, Kind::record_id),
                 FIELD(Record, generation, 0, Kind::record_field),

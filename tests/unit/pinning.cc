@@ -194,7 +194,6 @@ TEST_CASE("2.5: blocks cut from under a map are held until the map is gone", "[p
     CHECK(p.count(Kind::hold) == 2);
 
     must(p.volume().unmap(p.context, map.id));
-    must(p.volume().finish_pending());
     CHECK(p.count(Kind::hold) == 0);
     CHECK(p.count(Kind::map) == 0);
     CHECK(p.free_blocks() > free_before);
@@ -493,4 +492,22 @@ TEST_CASE("2.5: who does not listen is told of everything once, and costs nothin
     REQUIRE(event);
     CHECK(event->begin == 4096);
     CHECK(event->end == 8192);
+}
+
+TEST_CASE("3.10: a volume that is writable only later knows its records then", "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    must(p.pin(0, 8192));
+    p.fs.abandon();
+    {
+        Mounted fs{p.fs.region(), /*same_boot=*/true};  // replays
+    }
+    MountOptions options = mount_options();
+    options.boot_id = "fedcba9876543210fedcba9876543210";
+    options.read_only = true;
+    const auto volume = must(Volume::mount(p.fs.region(), options));
+    must(volume->set_read_only(false));
+    AttributeChange change;
+    change.size_bytes = 0;
+    CHECK(cause_of(volume->change_attributes(p.file.ino, change)) == Cause::range_pinned);
 }
