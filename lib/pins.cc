@@ -32,7 +32,9 @@ int make_pin(pinfs_context* context, int fd, struct pinfs_pin* pin) {
     Request<pinfs_ioc_pin> request;
     std::copy(std::begin(context->token), std::end(context->token), request.head.token);
     request.head.owner = out.owner;
-    request.head.owner_fd = out.owner_fd;
+    // A context names its pins by its own descriptor.
+    const bool unnamed = out.owner_fd < 0 && out.owner == PINFS_OWNER_CONTEXT;
+    request.head.owner_fd = unnamed ? context->file.get() : out.owner_fd;
     request.head.flags = out.flags;
     request.head.offset_bytes = out.offset_bytes;
     request.head.length_bytes = out.length_bytes;

@@ -64,8 +64,8 @@ struct Edge {
     OpenReports reports;
     ReportMaker report_maker;
     ProcessesOfThreads processes;
-    Counters counters;
     std::atomic<std::uint64_t> next_handle{1};
+    Counters counters;
 };
 
 /// The handle of an open file description: a number, and what an ioctl must know of it, which the

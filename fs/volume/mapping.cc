@@ -36,6 +36,7 @@ Expected<bool> Volume::Core::is_written(InodeState& state, std::uint64_t begin_b
 /// it. On failure nothing remains but zeroed blocks.
 Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_bytes,
                                       std::uint64_t end_bytes) {
+    if (TRY(is_written(state, begin_bytes / kBlockBytes, blocks_of(end_bytes)))) return {};
     for (std::uint64_t at = begin_bytes / kBlockBytes; at < blocks_of(end_bytes);) {
         std::uint64_t stop = std::min(blocks_of(end_bytes), at + kPopulateBlocks);
         if (TRY(is_written(state, at, stop))) {

@@ -257,9 +257,10 @@ Mounted::Mounted(pmem::Region& region, bool same_boot) : region_{&region}, same_
 
 Mounted::~Mounted() = default;
 
-void Mounted::mount(bool background) {
+void Mounted::mount(bool background, std::uint64_t unpin_delay_ms) {
     MountOptions options = mount_options();
     options.background = background;
+    options.unpin_delay_ms = unpin_delay_ms;
     options.boot_id =
         same_boot_ ? "fedcba9876543210fedcba9876543210" : "00112233445566778899aabbccddeeff";
     volume_ = must(Volume::mount(*region_, options));

@@ -120,7 +120,7 @@ public:
     Volume* operator->() const { return volume_.get(); }
     [[nodiscard]] bool is_mounted() const { return volume_ != nullptr; }
 
-    void mount(bool background = false);
+    void mount(bool background = false, std::uint64_t unpin_delay_ms = 0);
     void unmount();
     void remount();
     /// As a killed daemon: what is in memory is gone.
