@@ -37,6 +37,7 @@ Pinned parsed(const std::string& mountpoint, nlohmann::ordered_json item) {
     get("command", one.command);
     get("lease", one.lease);
     get("shared", one.shared);
+    get("writable", one.writable);
     get("age_seconds", one.age_seconds);
     one.mountpoint = mountpoint;
     one.all = std::move(item);
@@ -118,6 +119,20 @@ std::string sentence_of(const Pinned& item) {
     std::string sentence = kind_text(item) + " " + std::to_string(item.id);
     if (item.pid > 0) sentence += " of process " + owner_text(item);
     return sentence + " on " + file_text(item);
+}
+
+std::string users_of(const std::string& mountpoint, bool writers_only) {
+    constexpr std::size_t kNamed = 3;
+    const auto items = pinned_of(mountpoint);
+    if (!items) return {};
+    std::string text;
+    std::size_t count = 0;
+    for (const Pinned& item : *items) {
+        if (!is_in_use(item) || (writers_only && !item.writable)) continue;
+        if (++count <= kNamed) text += (text.empty() ? "" : ", ") + sentence_of(item);
+    }
+    if (count > kNamed) text += " and " + std::to_string(count - kNamed) + " more";
+    return text;
 }
 
 std::string how_to_end(const Pinned& item) {

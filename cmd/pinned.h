@@ -32,6 +32,7 @@ struct Pinned {
     std::string command;
     std::string lease;  ///< "layout", "exclusive", "shared"
     bool shared = false;
+    bool writable = false;  ///< through the map, or by the device
     std::int64_t age_seconds = 0;
     nlohmann::ordered_json all;  ///< the report's own words
 };
@@ -52,6 +53,9 @@ std::string owner_text(const Pinned& item);
 std::string file_text(const Pinned& item);
 /// "pin 17 of process 4711 (server) on /mnt/f".
 std::string sentence_of(const Pinned& item);
+/// Who maps or has pinned what, a few of them by name (SPEC 5.3); empty if nobody does, or the
+/// mount does not answer.
+std::string users_of(const std::string& mountpoint, bool writers_only);
 /// What is to be done so that it ends: the command, or empty.
 std::string how_to_end(const Pinned& item);
 

@@ -15,6 +15,7 @@
 
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
+#include "cmd/pinned.h"
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/mountpoint.h"
 
@@ -68,6 +69,13 @@ int remount(const std::string& program, const std::string& mountpoint,
         return complain(program, kFailure,
                         "region " + entry->source + " was opened read-only: make it writable, " +
                             "unmount and mount again");
+
+    // What a device or a mapping writes goes past the kernel: it would not stop.
+    const std::string writers = read_only ? users_of(mountpoint, /*writers_only=*/true) : "";
+    if (!writers.empty())
+        return complain(program, kFailure,
+                        mountpoint + " is in use for writing: " + writers + " (pinfs pins " +
+                            mountpoint + " lists all)");
 
     const auto change = [&](unsigned long flags) {
         return mount(entry->source.c_str(), mountpoint.c_str(), fuse::kMountType,

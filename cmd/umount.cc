@@ -29,22 +29,6 @@ std::optional<fuse::MountEntry> entry_of(const std::string& target) {
     return fuse::mount_of_region(path);
 }
 
-/// Who maps or has pinned what, a few of them by name (SPEC 5.3); empty if nobody does, or the
-/// mount does not answer.
-std::string users_of(const std::string& mountpoint) {
-    constexpr std::size_t kNamed = 3;
-    const auto items = pinned_of(mountpoint);
-    if (!items) return {};
-    std::string text;
-    std::size_t count = 0;
-    for (const Pinned& item : *items) {
-        if (!is_in_use(item)) continue;
-        if (++count <= kNamed) text += (text.empty() ? "" : ", ") + sentence_of(item);
-    }
-    if (count > kNamed) text += " and " + std::to_string(count - kNamed) + " more";
-    return text;
-}
-
 std::string why_not(const std::string& mountpoint, int number) {
     switch (number) {
         case EBUSY:
@@ -71,7 +55,8 @@ int unmount(const UnmountCommand& command) {
     const fuse::Detach how = command.lazy    ? fuse::Detach::at_once
                              : command.force ? fuse::Detach::by_force
                                              : fuse::Detach::when_idle;
-    const std::string users = how == fuse::Detach::when_idle ? users_of(entry->mountpoint) : "";
+    const std::string users =
+        how == fuse::Detach::when_idle ? users_of(entry->mountpoint, /*writers_only=*/false) : "";
     const int number = users.empty() ? fuse::detach(entry->mountpoint, how) : EBUSY;
     if (number == EBUSY && command.read_only_if_busy) {
         ParsedOptions read_only;

@@ -40,7 +40,8 @@ void Registry::close_context(std::uint64_t id, std::uint64_t now_ns) {
     for (const std::uint64_t each : owned) {
         Reference* const reference = this->reference(each);
         assert(reference != nullptr);
-        const bool guarded = reference->kind == ReferenceKind::map && has_guard(reference->guard);
+        const bool guarded =
+            reference->kind == ReferenceKind::map && guards_.contains(reference->guard);
         if (!guarded) abandon(*reference, now_ns);
     }
 }
@@ -48,7 +49,7 @@ void Registry::close_context(std::uint64_t id, std::uint64_t now_ns) {
 void Registry::close_guard(std::uint64_t id, std::uint64_t now_ns) {
     const auto found = guards_.find(id);
     if (found == guards_.end()) return;
-    const std::set<std::uint64_t> maps = std::move(found->second);
+    const std::set<std::uint64_t> maps = std::move(found->second.maps);
     guards_.erase(found);
     for (const std::uint64_t each : maps)
         if (Reference* const map = reference(each)) abandon(*map, now_ns);
@@ -76,7 +77,7 @@ void Registry::enter_owner(const Reference& reference) {
     else if (Context* const owner = context(reference.owner.context))
         owner->references.insert(reference.id);
     if (const auto guard = guards_.find(reference.guard); guard != guards_.end())
-        guard->second.insert(reference.id);
+        guard->second.maps.insert(reference.id);
 }
 
 void Registry::leave_owner(const Reference& reference) {
@@ -90,7 +91,7 @@ void Registry::leave_owner(const Reference& reference) {
         owner->events.forget(reference.id);
     }
     if (const auto guard = guards_.find(reference.guard); guard != guards_.end())
-        guard->second.erase(reference.id);
+        guard->second.maps.erase(reference.id);
 }
 
 void Registry::abandon_all_of(const Process& process, std::uint64_t now_ns) {

@@ -77,8 +77,11 @@ public:
     [[nodiscard]] Context* context(std::uint64_t id);
     /// The context is no more: its pins, and its maps of no living guard, are gone.
     void close_context(std::uint64_t id, std::uint64_t now_ns);
-    void open_guard(std::uint64_t id) { guards_.try_emplace(id); }
-    [[nodiscard]] bool has_guard(std::uint64_t id) const { return guards_.contains(id); }
+    void open_guard(std::uint64_t id, std::uint64_t context) { guards_[id].context = context; }
+    [[nodiscard]] bool has_guard(std::uint64_t id, std::uint64_t context) const {
+        const auto found = guards_.find(id);
+        return found != guards_.end() && found->second.context == context;
+    }
     /// The maps of the guard are gone.
     void close_guard(std::uint64_t id, std::uint64_t now_ns);
     [[nodiscard]] std::size_t contexts() const { return contexts_.size(); }
@@ -148,7 +151,11 @@ private:
 
     std::unordered_map<std::uint64_t, FilePins> files_;
     std::unordered_map<std::uint64_t, Context> contexts_;
-    std::unordered_map<std::uint64_t, std::set<std::uint64_t>> guards_;  // maps of each
+    struct Guard {
+        std::uint64_t context = 0;
+        std::set<std::uint64_t> maps;
+    };
+    std::unordered_map<std::uint64_t, Guard> guards_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Reference>> references_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Hold>> holds_;
     std::map<Process, std::set<std::uint64_t>> process_owned_;

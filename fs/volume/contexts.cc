@@ -32,7 +32,7 @@ Expected<std::uint64_t> Volume::Core::open_guard(std::uint64_t context) {
     const PinsLock lock{pins_mutex_};
     if (registry_.context(context) == nullptr) return fail(Cause::no_such_context);
     const std::uint64_t id = take_volatile_id();
-    registry_.open_guard(id);
+    registry_.open_guard(id, context);
     return id;
 }
 

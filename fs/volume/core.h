@@ -353,8 +353,22 @@ private:
                                std::uint64_t end_bytes);
     Expected<bool> is_written(InodeState& state, std::uint64_t begin_block,
                               std::uint64_t end_block);
+    struct Reach {
+        std::uint64_t end_bytes = 0;   ///< before rounding
+        bool up_to_block_end = false;  ///< it may end in the block with the file's end
+        bool allocate = true;          ///< holes get blocks; else they are an error
+    };
+    struct Reached {
+        std::uint64_t id = 0;
+        std::uint64_t generation = 0;
+        std::uint64_t layout_generation = 0;
+        std::vector<Extent> extents;
+    };
+    Expected<Reached> reach(InodeState& state, std::unique_ptr<pin::Reference> wanted,
+                            const Reach& how,
+                            const std::function<Expected<void>(pin::Reference&)>& admit);
     Expected<void> enter(InodeState& state, std::unique_ptr<pin::Reference> reference,
-                         const std::function<void(const pin::Reference&)>& numbered);
+                         Reached& reached);
     pin::Map* find_map(std::uint64_t context, std::uint64_t id);
     // pinning.cc
     pin::Pin* find_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);

@@ -199,83 +199,106 @@ Expected<std::vector<Extent>> Volume::Core::extents_of(InodeState& state, std::u
     return found;
 }
 
+/// What maps and pins have in common: blocks for all of the range, then, with the range held as a
+/// reader holds it, so that its layout stays, the last look and the entry. `admit` is asked with
+/// the pins' lock held, before anything is done and again at the end.
+Expected<Volume::Core::Reached> Volume::Core::reach(
+    InodeState& state, std::unique_ptr<pin::Reference> wanted, const Reach& how,
+    const std::function<Expected<void>(pin::Reference&)>& admit) {
+    const std::uint64_t begin = wanted->begin;
+    const std::uint64_t end = wanted->end;
+    const auto admit_size = [&](std::uint64_t size) -> Expected<void> {
+        const std::uint64_t limit = how.up_to_block_end ? round_up(size, kBlockBytes) : size;
+        return how.end_bytes > limit ? fail(Cause::beyond_end) : Expected<void>{};
+    };
+    {
+        const PinsLock lock{pins_mutex_};
+        TRY(admit(*wanted));
+    }
+    for (int attempt = 1;; ++attempt) {
+        TRY(admit_size(TRY(read_leasable(state)).size));
+        if (how.allocate) TRY(with_space([&] { return populate(state, begin, end); }));
+        if (how.allocate || TRY(is_written(state, begin / kBlockBytes, end / kBlockBytes)))
+            TRY(with_space([&] { return align_units(state, begin, end); }));
+        const RangeLock::Hold hold{state.ranges, begin, end, RangeLock::Mode::shared};
+        auto extents = extents_of(state, begin, end, /*holes_too=*/false);
+        // Cut or punched between: a new look, and the end of the file may be another.
+        if (!extents && extents.error().cause == Cause::holes_in_range && how.allocate &&
+            attempt < kAttemptsMax)
+            continue;
+        if (!extents) return std::unexpected(extents.error());
+        const auto inode = TRY(read_leasable(state));
+        TRY(admit_size(inode.size));
+        TRY(zero_behind_end(state, begin, end));
+
+        const PinsLock lock{pins_mutex_};
+        TRY(admit(*wanted));
+        const std::uint64_t context = wanted->owner.context;
+        if (context != 0 && registry_.context(context) == nullptr)
+            return fail(Cause::no_such_context);
+        const std::uint32_t uid = wanted->owner.uid;
+        TRY(registry_.charges.add(uid, end - begin));
+        wanted->ino = inode.ino;
+        wanted->ino_generation = inode.generation;
+        wanted->made_seconds = now().seconds;
+        const bool writable = wanted->writable;
+        Reached reached{.id = 0,
+                        .generation = 0,
+                        .layout_generation = state.layout_changes.load(),
+                        .extents = *std::move(extents)};
+        if (const auto entered = enter(state, std::move(wanted), reached); !entered) {
+            registry_.charges.remove(uid, end - begin);
+            return std::unexpected(entered.error());
+        }
+        if (writable) note_outside_change(state);
+        return reached;
+    }
+}
+
+/// Numbers it and makes it durable. The pins' lock is held, and the range.
+Expected<void> Volume::Core::enter(InodeState& state, std::unique_ptr<pin::Reference> reference,
+                                   Reached& reached) {
+    const TableLock table_lock{table_mutex_};
+    TRY(prepare_records());
+    reached.id = reference->id = take_record_id();
+    reached.generation = reference->generation = take_generation();
+    Change one = change(space::Reserve::use);
+    TRY(store_reference(one, state, std::move(reference)));
+    return one.commit();
+}
+
 Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) {
     TRY(admit_change());
     if (request.length_bytes == 0 || request.offset_bytes >= kFileBytesMax ||
         request.length_bytes > kFileBytesMax - request.offset_bytes)
         return fail(Cause::invalid_argument);
     if (request.offset_bytes % map_unit_bytes() != 0) return fail(Cause::unaligned);
-    const std::uint64_t begin = request.offset_bytes;
-    const std::uint64_t end = round_up(begin + request.length_bytes, kBlockBytes);
+    const std::uint64_t end = round_up(request.offset_bytes + request.length_bytes, kBlockBytes);
     const Use state = use(file.ino);
     TRY(read_leasable(*state));
-    const auto admit = [&]() -> Expected<void> {
-        const pin::FilePins* const pins = registry_.find(file.ino.value);
-        if (pins == nullptr) return fail(Cause::no_lease);
-        return pins->admit_map(file.handle, begin, end);
-    };
-    {
-        const PinsLock lock{pins_mutex_};
-        TRY(admit());
-    }
-    for (int attempt = 1;; ++attempt) {
-        if (end > round_up(TRY(read_leasable(*state)).size, kBlockBytes))
-            return fail(Cause::beyond_end);
-        if (request.allocate) TRY(with_space([&] { return populate(*state, begin, end); }));
-        TRY(with_space([&] { return align_units(*state, begin, end); }));
-        const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
-        auto extents = extents_of(*state, begin, end, /*holes_too=*/false);
-        // Cut or punched between: a new look, and the end of the file may be another.
-        if (!extents && extents.error().cause == Cause::holes_in_range && request.allocate &&
-            attempt < kAttemptsMax)
-            continue;
-        if (!extents) return std::unexpected(extents.error());
-        const auto inode = TRY(read_leasable(*state));
-        if (end > round_up(inode.size, kBlockBytes)) return fail(Cause::beyond_end);
-        TRY(zero_behind_end(*state, begin, end));
-
-        const PinsLock lock{pins_mutex_};
-        TRY(admit());
-        if (registry_.context(request.owner.context) == nullptr ||
-            !registry_.has_guard(request.guard))
-            return fail(Cause::no_such_context);
-        TRY(registry_.charges.add(request.owner.uid, end - begin));
-        auto map = std::make_unique<pin::Map>();
-        map->begin = begin;
-        map->end = end;
-        map->kind = pin::ReferenceKind::map;
-        map->ino = inode.ino;
-        map->ino_generation = inode.generation;
-        map->owner = request.owner;
-        map->user_data = request.user_data;
-        map->made_seconds = now().seconds;
-        map->writable = request.writable;
-        map->self_flushed = request.self_flushed;
-        map->guard = request.guard;
-        MapAnswer answer{
-            .id = 0, .generation = state->layout_changes.load(), .extents = *std::move(extents)};
-        const auto entered =
-            enter(*state, std::move(map), [&](const pin::Reference& made) { answer.id = made.id; });
-        if (!entered) {
-            registry_.charges.remove(request.owner.uid, end - begin);
-            return std::unexpected(entered.error());
-        }
-        if (request.writable) note_outside_change(*state);
-        return answer;
-    }
-}
-
-/// Numbers it and makes it durable. The pins' lock is held, and the range.
-Expected<void> Volume::Core::enter(InodeState& state, std::unique_ptr<pin::Reference> reference,
-                                   const std::function<void(const pin::Reference&)>& numbered) {
-    const TableLock table_lock{table_mutex_};
-    TRY(prepare_records());
-    reference->id = take_record_id();
-    reference->generation = take_generation();
-    numbered(*reference);
-    Change one = change(space::Reserve::use);
-    TRY(store_reference(one, state, std::move(reference)));
-    return one.commit();
+    auto map = std::make_unique<pin::Map>();
+    map->begin = request.offset_bytes;
+    map->end = end;
+    map->kind = pin::ReferenceKind::map;
+    map->owner = request.owner;
+    map->user_data = request.user_data;
+    map->writable = request.writable;
+    map->self_flushed = request.self_flushed;
+    map->guard = request.guard;
+    auto reached =
+        TRY(reach(*state, std::move(map),
+                  {.end_bytes = end, .up_to_block_end = true, .allocate = request.allocate},
+                  [&](pin::Reference& wanted) -> Expected<void> {
+                      const pin::FilePins* const pins = registry_.find(file.ino.value);
+                      if (pins == nullptr) return fail(Cause::no_lease);
+                      TRY(pins->admit_map(file.handle, wanted.begin, wanted.end));
+                      return registry_.has_guard(wanted.guard, wanted.owner.context)
+                                 ? Expected<void>{}
+                                 : fail(Cause::no_such_context);
+                  }));
+    return MapAnswer{.id = reached.id,
+                     .generation = reached.layout_generation,
+                     .extents = std::move(reached.extents)};
 }
 
 Expected<void> Volume::Core::unmap(std::uint64_t context, std::uint64_t id) {

@@ -12,8 +12,6 @@ namespace pinfs {
 
 namespace {
 
-constexpr int kAttemptsMax = 100;  // against somebody who cuts and grows the file all the time
-
 /// Of the kernel's random bytes, fetched many at a time: a system call costs more than a pin.
 pin::Secret next_secret() {
     thread_local std::array<pin::Secret, 256> secrets;
@@ -55,58 +53,32 @@ Expected<PinAnswer> Volume::Core::pin(OpenFile file, const PinRequest& request) 
     const Use state = use(file.ino);
     TRY(read_leasable(*state));
     if (!region_.capabilities().pinnable) return fail(Cause::region_not_pinnable);
-    const auto admit = [&]() -> Expected<bool> {
-        const pin::FilePins* const pins = registry_.find(file.ino.value);
-        if (pins == nullptr) return fail(Cause::no_exclusive_lease);
-        return pins->admit_pin(file.handle, begin, end);
-    };
-    {
-        const PinsLock lock{pins_mutex_};
-        TRY(admit());
-    }
-    for (int attempt = 1;; ++attempt) {
-        if (wanted_end > TRY(read_leasable(*state)).size) return fail(Cause::beyond_end);
-        TRY(with_space([&] { return populate(*state, begin, end); }));
-        TRY(with_space([&] { return align_units(*state, begin, end); }));
-        const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
-        const auto extents = extents_of(*state, begin, end, /*holes_too=*/false);
-        if (!extents && extents.error().cause == Cause::holes_in_range && attempt < kAttemptsMax)
-            continue;
-        if (!extents) return std::unexpected(extents.error());
-        const auto inode = TRY(read_leasable(*state));
-        if (wanted_end > inode.size) return fail(Cause::beyond_end);
-        TRY(zero_behind_end(*state, begin, end));
-
-        const PinsLock lock{pins_mutex_};
-        const bool shared = TRY(admit());
-        if (request.owner.context != 0 && registry_.context(request.owner.context) == nullptr)
-            return fail(Cause::no_such_context);
-        TRY(registry_.charges.add(request.owner.uid, end - begin));
-        auto pin = std::make_unique<pin::Pin>();
-        pin->begin = begin;
-        pin->end = end;
-        pin->kind = pin::ReferenceKind::pin;
-        pin->ino = inode.ino;
-        pin->ino_generation = inode.generation;
-        pin->owner = request.owner;
-        pin->user_data = request.user_data;
-        pin->made_seconds = now().seconds;
-        pin->writable = request.device_writes;
-        pin->shared = shared;
-        pin->descriptor = request.descriptor;
-        pin->label = request.label;
-        pin->secret = next_secret();
-        PinAnswer answer;
-        const auto entered = enter(*state, std::move(pin),
-                                   [&](const pin::Reference& made) { answer = answer_of(made); });
-        if (!entered) {
-            registry_.charges.remove(request.owner.uid, end - begin);
-            return std::unexpected(entered.error());
-        }
-        answer.extent_count = extents->size();
-        if (request.device_writes) note_outside_change(*state);
-        return answer;
-    }
+    auto pin = std::make_unique<pin::Pin>();
+    pin->begin = begin;
+    pin->end = end;
+    pin->kind = pin::ReferenceKind::pin;
+    pin->owner = request.owner;
+    pin->user_data = request.user_data;
+    pin->writable = request.device_writes;
+    pin->descriptor = request.descriptor;
+    pin->label = request.label;
+    pin->secret = next_secret();
+    const pin::Secret secret = pin->secret;
+    const auto reached =
+        TRY(reach(*state, std::move(pin), {.end_bytes = wanted_end},
+                  [&](pin::Reference& wanted) -> Expected<void> {
+                      const pin::FilePins* const pins = registry_.find(file.ino.value);
+                      if (pins == nullptr) return fail(Cause::no_exclusive_lease);
+                      wanted.shared = TRY(pins->admit_pin(file.handle, begin, end));
+                      return {};
+                  }));
+    return PinAnswer{.id = reached.id,
+                     .generation = reached.generation,
+                     .begin = begin,
+                     .end = end,
+                     .user_data = request.user_data,
+                     .secret = secret,
+                     .extent_count = reached.extents.size()};
 }
 
 /// A pin of `who` that has not ended. The pins' lock is held.

@@ -64,7 +64,7 @@ struct Shared {
     int changing;  ///< leased for its layout alone
     std::atomic<bool> done{false};
     std::atomic<std::uint64_t> rounds{0};
-    Trouble trouble;
+    Trouble trouble{};
 };
 
 /// Maps a part of the thread's area, pins it, stores, and sees it by read(2).
