@@ -8,6 +8,7 @@
 
 #include <cctype>
 #include <cinttypes>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -102,6 +103,15 @@ bool is_alive(const Process& process) {
     const auto stat = stat_of(process.pid);
     return stat && stat->start_ticks == process.start_ticks && stat->state != 'Z' &&
            stat->state != 'X';
+}
+
+bool is_being_killed(std::uint32_t pid) {
+    constexpr std::uint64_t kSigKill = std::uint64_t{1} << (SIGKILL - 1);
+    std::ifstream file{"/proc/" + std::to_string(pid) + "/status"};
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"))
+            if ((std::strtoull(line.c_str() + 7, nullptr, 16) & kSigKill) != 0) return true;
+    return false;
 }
 
 bool is_mapped_elsewhere(dev_t device, ino_t inode, std::uint64_t begin, std::uint64_t end) {

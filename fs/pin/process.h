@@ -18,6 +18,9 @@ std::optional<std::uint64_t> start_ticks_of(std::uint32_t pid);
 /// Whether the very process still runs; not one that ended and waits for its parent.
 bool is_alive(const Process& process);
 
+/// Whether the process was sent SIGKILL, but cannot end while a request of it is not answered.
+bool is_being_killed(std::uint32_t pid);
+
 /// Whether a process other than this one has a part of [begin, end) of a file or device mapped. Of
 /// processes that this one may not look into, nothing is known: they count as having none.
 bool is_mapped_elsewhere(dev_t device, ino_t inode, std::uint64_t begin, std::uint64_t end);

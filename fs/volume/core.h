@@ -345,8 +345,10 @@ private:
     void forget_if_unwatched(InodeState& state);
     // mapping.cc
     /// Blocks, written or zeroed, for every hole of [begin, end), up to the end of the file; in
-    /// steps. No range is held.
-    Expected<void> populate(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    /// steps, as long as process `for_pid` is not killed (EINTR); 0: whatever happens. No range is
+    /// held.
+    Expected<void> populate(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes,
+                            std::uint32_t for_pid = 0);
     static bool is_unit(const std::vector<inode::Mapping>& pieces, std::uint64_t begin_block,
                         std::uint64_t unit_blocks);
     Expected<void> align_units(InodeState& state, std::uint64_t begin_bytes,

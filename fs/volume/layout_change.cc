@@ -229,8 +229,9 @@ Expected<void> Volume::Core::replace_block(InodeState& state, std::uint64_t byte
     return move_blocks(state, block, block + 1, /*aligned=*/false);
 }
 
-/// Content stays what it is; a crash leaves each step wholly here or there. What maps reach of the
-/// old blocks is held, and they are told. The range is held exclusively.
+/// Content stays what it is; a crash leaves each step wholly here or there: the copies are fenced
+/// with the first step of the commit that names them. What maps reach of the old blocks is held,
+/// and they are told. The range is held exclusively.
 Expected<void> Volume::Core::move_blocks(InodeState& state, std::uint64_t begin_block,
                                          std::uint64_t end_block, bool aligned) {
     std::vector<std::byte> buffer;
@@ -259,7 +260,6 @@ Expected<void> Volume::Core::move_blocks(InodeState& state, std::uint64_t begin_
                 file_block += run.count;
             }
         }
-        region_.fence();  // the copies | the change that names them
         const Exclusive lock{state.mutex};
         LayoutChange layout{*this, state, TRY(read_inode(state))};
         TRY(layout.prepare());

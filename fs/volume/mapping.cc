@@ -4,6 +4,7 @@
 // anybody reaches it.
 #include <algorithm>
 
+#include "fs/pin/process.h"
 #include "fs/volume/core.h"
 #include "fs/volume/layout_change.h"
 
@@ -32,10 +33,11 @@ Expected<bool> Volume::Core::is_written(InodeState& state, std::uint64_t begin_b
     return std::ranges::all_of(pieces, &Mapping::is_written);
 }
 
-/// A hole gets blocks, and what is not written yet becomes zeros: durable before anybody may reach
-/// it. On failure nothing remains but zeroed blocks.
+/// A hole gets blocks, and what is not written yet becomes zeros, which the first step of the
+/// commit fences: durable before anybody may reach it. On failure nothing remains but zeroed
+/// blocks.
 Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_bytes,
-                                      std::uint64_t end_bytes) {
+                                      std::uint64_t end_bytes, std::uint32_t for_pid) {
     if (TRY(is_written(state, begin_bytes / kBlockBytes, blocks_of(end_bytes)))) return {};
     for (std::uint64_t at = begin_bytes / kBlockBytes; at < blocks_of(end_bytes);) {
         std::uint64_t stop = std::min(blocks_of(end_bytes), at + kPopulateBlocks);
@@ -79,7 +81,6 @@ Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_byt
                 goal = run.end();
             }
         }
-        region_.fence();  // zeros | the change that names them
         const Exclusive lock{state.mutex};
         auto* inode = TRY(edit_inode(one, state));
         Extents extents{one, *inode};
@@ -90,6 +91,8 @@ Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_byt
         TRY(extents.mark(at, stop, false));
         TRY(one.commit());
         at = stop;
+        // The kernel lets a killed process go only when its request is answered.
+        if (for_pid != 0 && pin::is_being_killed(for_pid)) return fail_errno(EINTR);
     }
     return {};
 }
@@ -142,7 +145,6 @@ Expected<void> Volume::Core::align_units(InodeState& state, std::uint64_t begin_
             else
                 TRY(region_.zero(to * kBlockBytes, piece.blocks * kBlockBytes));
         }
-        region_.fence();  // content | the change that names it
         const Exclusive lock{state.mutex};
         LayoutChange layout{*this, state, TRY(read_inode(state))};
         TRY(layout.prepare());
@@ -160,7 +162,7 @@ Expected<void> Volume::Core::align_units(InodeState& state, std::uint64_t begin_
 }
 
 /// Bytes behind the end, in its block: zeros before somebody reaches them who is not us. The range
-/// is held.
+/// is held. Fenced with the record that follows.
 Expected<void> Volume::Core::zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
                                              std::uint64_t end_bytes) {
     const Shared lock{state.mutex};
@@ -170,10 +172,8 @@ Expected<void> Volume::Core::zero_behind_end(InodeState& state, std::uint64_t be
     if (is_pinned(state, end - kBlockBytes, end)) return {};
     const auto tail = TRY(Extents(units_, inode).map(end / kBlockBytes - 1, end / kBlockBytes));
     if (!tail[0].is_written()) return {};
-    TRY(region_.zero(tail[0].start_block * kBlockBytes + inode.size % kBlockBytes,
-                     end - inode.size));
-    region_.fence();
-    return {};
+    return region_.zero(tail[0].start_block * kBlockBytes + inode.size % kBlockBytes,
+                        end - inode.size);
 }
 
 Expected<std::vector<Extent>> Volume::Core::extents_of(InodeState& state, std::uint64_t begin_bytes,
@@ -207,6 +207,7 @@ Expected<Volume::Core::Reached> Volume::Core::reach(
     const std::function<Expected<void>(pin::Reference&)>& admit) {
     const std::uint64_t begin = wanted->begin;
     const std::uint64_t end = wanted->end;
+    const std::uint32_t for_pid = wanted->owner.process.pid;
     const auto admit_size = [&](std::uint64_t size) -> Expected<void> {
         const std::uint64_t limit = how.up_to_block_end ? round_up(size, kBlockBytes) : size;
         return how.end_bytes > limit ? fail(Cause::beyond_end) : Expected<void>{};
@@ -217,7 +218,7 @@ Expected<Volume::Core::Reached> Volume::Core::reach(
     }
     for (int attempt = 1;; ++attempt) {
         TRY(admit_size(TRY(read_leasable(state)).size));
-        if (how.allocate) TRY(with_space([&] { return populate(state, begin, end); }));
+        if (how.allocate) TRY(with_space([&] { return populate(state, begin, end, for_pid); }));
         if (how.allocate || TRY(is_written(state, begin / kBlockBytes, end / kBlockBytes)))
             TRY(with_space([&] { return align_units(state, begin, end); }));
         const RangeLock::Hold hold{state.ranges, begin, end, RangeLock::Mode::shared};

@@ -29,6 +29,8 @@ public:
     void add(Recording& recording) {
         for (const auto& [site, count] : recording.crash().sites()) {
             if (!site.file.starts_with("fs/")) continue;
+            // What others stored past us no recording has: tests/unit/pin_flush.cc counts it.
+            if (site.file == "fs/volume/flushing.cc") continue;
             sites_.insert(site);
             if (!caught_.contains(site) && fails_without(recording, site)) caught_.insert(site);
         }

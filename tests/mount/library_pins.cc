@@ -4,11 +4,14 @@
 // outlive the daemon.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <csignal>
 #include <pinfs.hpp>
 #include <string>
 #include <vector>
@@ -205,4 +208,38 @@ TEST_CASE("a pin outlives the daemon, and is adopted", "[mount][library]") {
     context = Context{mounted.root()};
     CHECK(errno_if(truncate(mounted.path("f").c_str(), 0)) == 0);
     context = Context{std::move(context)};
+}
+
+TEST_CASE("3.1: who is killed while holes get blocks goes at once", "[mount][library]") {
+    KernelMount mounted{2048, {"--sparse"}};
+    mounted.mount();
+    constexpr std::uint64_t kBytes = std::uint64_t{1800} << 20;
+    TestFile{mounted.path("f")}.resize(kBytes);
+    int begins[2];
+    REQUIRE(pipe2(begins, O_CLOEXEC) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        const TestFile file{mounted.path("f")};
+        Context context{mounted.root()};
+        const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE};
+        const bool told = write(begins[1], "b", 1) == 1;
+        const Pin pin{context, file.fd(), 0, kBytes};
+        _exit(told ? 0 : 1);
+    }
+    char byte = 0;
+    REQUIRE(read(begins[0], &byte, 1) == 1);
+    close(begins[0]);
+    close(begins[1]);
+    usleep(20'000);
+    REQUIRE(kill(child, SIGKILL) == 0);
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+    // Zeros in what got blocks, nothing else.
+    struct stat st {};
+    REQUIRE(stat(mounted.path("f").c_str(), &st) == 0);
+    CHECK(static_cast<std::uint64_t>(st.st_blocks) * 512 < kBytes);
+    CHECK(truncate(mounted.path("f").c_str(), 0) == 0);
+    mounted.unmount();
+    mounted.check();
 }

@@ -262,6 +262,8 @@ std::vector<Workload> pin_workloads() {
         {pin("#0", 10000, 40000, 1), map("#0", 0, 61440, 2), drop(1), drop(2)});
     add("unwritten blocks are written first", {allocate("/a", 20000, 30000)},
         {map("#0", 0, 40960, 1), truncate("/a", 100), drop(1)});
+    add("a pinned block grows with its file", {truncate("/a", 18000)},
+        {pin("#0", 0, 18000, 1), truncate("/a", 30000), drop(1)});
     add("a mapped file is cut", {map("#0", 0, 20480, 1)},
         {truncate("/a", 0), write("/a", 0, 5000, 2), drop(1), finish_pending()});
     add("a mapped block is cut in part", {map("#0", 0, 20480, 1)},

@@ -205,7 +205,9 @@ Ran run(const std::vector<std::string>& words, uid_t uid) {
     return ran;
 }
 
-KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs_options) {
+KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs_options,
+                         const std::string& parent)
+    : directory_{parent} {
     REQUIRE(mkdir(root().c_str(), 0755) == 0);
     chmod(directory_.path().c_str(), 0755);  // other users walk through it
     keep(root(), region(), directory_.path());

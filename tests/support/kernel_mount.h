@@ -27,8 +27,9 @@ Ran run(const std::vector<std::string>& words, uid_t uid = 0);
 
 class KernelMount {
 public:
-    /// A region of `mib` MiB, formatted with `mkfs_options`, not mounted yet.
-    explicit KernelMount(std::uint64_t mib = 64, const std::vector<std::string>& mkfs_options = {});
+    /// A region of `mib` MiB below `parent`, formatted with `mkfs_options`, not mounted yet.
+    explicit KernelMount(std::uint64_t mib = 64, const std::vector<std::string>& mkfs_options = {},
+                         const std::string& parent = "/dev/shm");
     ~KernelMount();
     KernelMount(const KernelMount&) = delete;
     KernelMount& operator=(const KernelMount&) = delete;
