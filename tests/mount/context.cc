@@ -13,6 +13,7 @@
 #include <csignal>
 #include <functional>
 
+#include "tests/support/clients.h"
 #include "tests/support/kernel_mount.h"
 #include "tests/support/raw_protocol.h"
 
@@ -20,27 +21,11 @@ using namespace pinfs::test;
 
 namespace {
 
-constexpr std::uint64_t kBlock = 4096;
 enum : std::uint32_t { kGone = 1, kRevoking = 2 };
-
-/// Exit status of what `work` returns in a child.
-int in_child(const std::function<int()>& work) {
-    const pid_t child = fork();
-    if (child == 0) _exit(work());
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
 
 bool is_readable(int descriptor, int timeout_ms = 0) {
     pollfd waiting{descriptor, POLLIN, 0};
     return poll(&waiting, 1, timeout_ms) == 1 && (waiting.revents & POLLIN) != 0;
-}
-
-/// A file of so many blocks, open for reading and writing.
-Descriptor file_of(const KernelMount& mounted, const std::string& name, std::size_t blocks) {
-    write_file(mounted.path(name), std::string(blocks * kBlock, 'x'));
-    return {mounted.path(name), O_RDWR};
 }
 
 /// RELEASE comes after close(2) has returned.

@@ -12,6 +12,7 @@
 #include <random>
 #include <set>
 
+#include "tests/support/clients.h"
 #include "tests/support/kernel_mount.h"
 #include "tests/support/raw_protocol.h"
 #include "tests/support/seed.h"
@@ -20,23 +21,8 @@ using namespace pinfs::test;
 
 namespace {
 
-constexpr std::uint64_t kBlock = 4096;
-
 const std::set<int> kExpected{0,      EINVAL, EBADF,  ENOENT, EPERM, EACCES, ENOTTY, EOPNOTSUPP,
                               EAGAIN, EBUSY,  ENOMEM, ESTALE, ENXIO, ENOSPC, EPROTO};
-
-int in_child(const std::function<int()>& work) {
-    const pid_t child = fork();
-    if (child == 0) _exit(work());
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
-Descriptor file_of(const KernelMount& mounted, const std::string& name, std::size_t blocks) {
-    write_file(mounted.path(name), std::string(blocks * kBlock, 'x'));
-    return {mounted.path(name), O_RDWR};
-}
 
 /// What somebody else has, and keeps.
 struct Bystander {

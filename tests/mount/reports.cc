@@ -13,6 +13,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/clients.h"
 #include "tests/support/kernel_mount.h"
 #include "tests/support/raw_protocol.h"
 
@@ -20,21 +21,6 @@ using namespace pinfs::test;
 using Json = nlohmann::json;
 
 namespace {
-
-constexpr std::uint64_t kBlock = 4096;
-
-int in_child(const std::function<int()>& work) {
-    const pid_t child = fork();
-    if (child == 0) _exit(work());
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
-Descriptor file_of(const KernelMount& mounted, const std::string& name, std::size_t blocks) {
-    write_file(mounted.path(name), std::string(blocks * kBlock, 'x'));
-    return {mounted.path(name), O_RDWR};
-}
 
 /// A pin of block `block`, by the context or, with `by_process`, by this process.
 pinfs_ioc_pin pin_block(const RawContext& context, int file, std::uint64_t block, int owner_fd = -1,

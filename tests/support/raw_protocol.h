@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "lib/pinfs/protocol.h"
+#include "tests/support/kernel_mount.h"
 
 namespace pinfs::test {
 
@@ -155,5 +156,13 @@ private:
     pinfs_ioc_hello words_{};
     Outcome hello_;
 };
+
+inline constexpr std::uint64_t kBlock = 4096;
+
+/// A new file of so many blocks, open for reading and writing.
+inline Descriptor file_of(const KernelMount& mounted, const std::string& name, std::size_t blocks) {
+    write_file(mounted.path(name), std::string(blocks * kBlock, 'x'));
+    return {mounted.path(name), O_RDWR};
+}
 
 }  // namespace pinfs::test
