@@ -137,7 +137,7 @@ public:
                                 Where where = Where::current());
     /// Flushes what others stored, through mappings of their own; durable after fence().
     Expected<void> flush(std::uint64_t offset, std::uint64_t bytes, Where where = Where::current());
-    /// Takes the backing pages of [offset, offset + bytes) away and gives new ones, zeroed, so that
+    /// Takes the backing pages of [offset, offset + bytes) away and gives new ones, so that
     /// whoever still has the old ones, a device too, has lost the region's bytes. True if that is
     /// certain: the file system says so (SEEK_DATA). False where the kind of region has no such
     /// thing, or where a page is shared with bytes outside. Contents of the range are lost.

@@ -14,13 +14,14 @@ constexpr std::uint64_t kStepBlocks = media::kRunBlocks;
 
 }  // namespace
 
-Volume::Core::LayoutChange::LayoutChange(Core& core, InodeState& state, const media::Inode& inode)
+Volume::Core::LayoutChange::LayoutChange(Core& core, InodeState& state, const media::Inode& inode,
+                                         bool with_tables)
     : core_{core}, state_{state}, ino_generation_{inode.generation} {
     if (state.watched.load()) {
         pins_.emplace(core_.pins_mutex_);
         file_ = core_.registry_.find(state.ino.value);
     }
-    table_.emplace(core_.table_mutex_);
+    if (with_tables || file_ != nullptr) table_.emplace(core_.table_mutex_);
 }
 
 Volume::Core::LayoutChange::~LayoutChange() {

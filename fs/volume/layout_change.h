@@ -19,7 +19,10 @@ namespace pinfs {
 
 class Volume::Core::LayoutChange final : public inode::TakeAway {
 public:
-    LayoutChange(Core& core, InodeState& state, const media::Inode& inode);
+    /// The tables are locked if somebody may reach blocks of the file, and `with_tables` otherwise
+    /// too.
+    LayoutChange(Core& core, InodeState& state, const media::Inode& inode,
+                 bool with_tables = false);
     /// Wakes whom it told.
     ~LayoutChange() override;
     LayoutChange(const LayoutChange&) = delete;

@@ -37,7 +37,7 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
     const Use state = use(ino);
     for (;;) {
         const Exclusive lock{state->mutex};
-        LayoutChange layout{*this, *state, TRY(read_inode(*state))};
+        LayoutChange layout{*this, *state, TRY(read_inode(*state)), /*with_tables=*/true};
         TRY(layout.prepare());
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, *state));

@@ -18,7 +18,7 @@ using inode::kFileBlocksMax;
 Expected<void> Volume::Core::finish_cut(InodeState& state) {
     for (;;) {
         const Exclusive lock{state.mutex};
-        LayoutChange layout{*this, state, TRY(read_inode(state))};
+        LayoutChange layout{*this, state, TRY(read_inode(state)), /*with_tables=*/true};
         TRY(layout.prepare());
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, state));
@@ -105,7 +105,7 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
         media::Inode cut;
         {
             const Exclusive lock{state.mutex};
-            LayoutChange layout{*this, state, TRY(read_inode(state))};
+            LayoutChange layout{*this, state, TRY(read_inode(state)), /*with_tables=*/true};
             TRY(layout.prepare());
             Change one = this->change(space::Reserve::use);
             auto* inode = TRY(edit_inode(one, state));
