@@ -59,7 +59,8 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
             continue;
         }
         // Records whose owner is gone name the inode: nothing is left that they could mean.
-        if (const auto ended = layout.take_gone(one, kFreeLogBytes); TRY(std::move(ended))) {
+        const bool ended = TRY(layout.take_gone(one, kFreeLogBytes));
+        if (ended) {
             TRY(one.commit());
             continue;
         }
