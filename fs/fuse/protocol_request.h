@@ -35,7 +35,7 @@ class ProtocolRequest {
 public:
     ProtocolRequest(fuse_req_t req, unsigned command, const IoctlBuffer& buffer);
 
-    fuse_req_t const req;
+    fuse_req* const req;
     const pinfs_ioc number;
 
     /// The struct in the buffer; its reserved fields, and those that are for answers, are ignored

@@ -90,15 +90,15 @@ const char* library_version() { return fuse_pkgversion(); }
 class Session::Core {
 public:
     Core(Volume& volume, const SessionOptions& options)
-        : options_(options),
-          edge_{volume,
+        : edge_{volume,
                 {.kernel_mmap = options.kernel_mmap,
                  .described = options.described,
                  .mountpoint = options.mount.mountpoint,
                  .region_path =
                      options.region_path.empty() ? options.mount.source : options.region_path,
                  .report_gid = options.report_gid,
-                 .user_contexts = options.user_contexts}} {}
+                 .user_contexts = options.user_contexts}},
+          options_(options) {}
     ~Core() {
         if (session_ != nullptr) fuse_session_destroy(session_);
         for (const int descriptor : {signals_, stop_, mounts_})
@@ -123,13 +123,13 @@ private:
     /// Whether what is mounted there is still this mount.
     [[nodiscard]] bool is_mounted() const;
 
-    const SessionOptions options_;
     Edge edge_;
     fuse_session* session_ = nullptr;
-    int signals_ = -1;
-    int stop_ = -1;     // written when the loop has ended
-    int mounts_ = -1;   // mountinfo: tells of changes
     dev_t device_ = 0;  // of the mount
+    const SessionOptions options_;
+    int signals_ = -1;
+    int stop_ = -1;    // written when the loop has ended
+    int mounts_ = -1;  // mountinfo: tells of changes
     AccessTimes access_times_;
 };
 

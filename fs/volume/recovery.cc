@@ -80,13 +80,14 @@ void Volume::Core::recover(const media::Record& record, const inode::Table::Slot
 
 /// A hold waits for the maps that were there before it, of the same part of the same file.
 void Volume::Core::link_holds() {
-    for (const auto& [id, hold] : registry_.holds()) {
-        const pin::FilePins* const file = registry_.find(hold->ino);
+    for (const auto& entry : registry_.holds()) {
+        pin::Hold& hold = *entry.second;
+        const pin::FilePins* const file = registry_.find(hold.ino);
         if (file == nullptr) continue;
-        const std::uint64_t begin = hold->file_block * kBlockBytes;
-        file->maps.for_each(begin, begin + hold->bytes(), [&](const pin::Map& map) {
-            if (map.id < hold->id && map.ino_generation == hold->ino_generation)
-                registry_.wait_for(*hold, map.id);
+        const std::uint64_t begin = hold.file_block * kBlockBytes;
+        file->maps.for_each(begin, begin + hold.bytes(), [&](const pin::Map& map) {
+            if (map.id < hold.id && map.ino_generation == hold.ino_generation)
+                registry_.wait_for(hold, map.id);
             return true;
         });
     }
