@@ -116,7 +116,7 @@ void Registry::abandon(Reference& reference, std::uint64_t now_ns) {
     reference.gone_ns = now_ns;
     reference.deadline_ns = 0;
     gone_.insert(reference.id);
-    unwritten_.push_back(reference.id);
+    abandoned_.push_back({.id = reference.id, .ino = reference.ino});
     for (const std::uint64_t each : std::exchange(reference.holds, {})) {
         Hold* const waiting = hold(each);
         waiting->waits_for.erase(reference.id);
@@ -153,8 +153,6 @@ void Registry::move(Reference& reference, const Owner& owner) {
     reference.state = ReferenceState::live;
     enter_owner(reference);
 }
-
-std::vector<std::uint64_t> Registry::take_unwritten() { return std::exchange(unwritten_, {}); }
 
 void Registry::note(const Hold& hold) {
     const bool alone = hold.waits_for.empty();

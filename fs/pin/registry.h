@@ -107,8 +107,13 @@ public:
     void abandon_all_of(const Process& process, std::uint64_t now_ns);
     /// Those without owner.
     [[nodiscard]] const std::set<std::uint64_t>& gone() const { return gone_; }
-    /// Those whose state on media is behind: they became gone since.
-    [[nodiscard]] std::vector<std::uint64_t> take_unwritten();
+    /// What became gone since the last call, and may have ended since: its state on media is
+    /// behind.
+    struct Abandoned {
+        std::uint64_t id = 0;
+        std::uint64_t ino = 0;
+    };
+    [[nodiscard]] std::vector<Abandoned> take_abandoned() { return std::exchange(abandoned_, {}); }
 
     // ---- holds
     Hold& add_hold(std::unique_ptr<Hold> hold);
@@ -160,7 +165,7 @@ private:
     std::unordered_map<std::uint64_t, std::unique_ptr<Hold>> holds_;
     std::map<Process, std::set<std::uint64_t>> process_owned_;
     std::set<std::uint64_t> gone_;
-    std::vector<std::uint64_t> unwritten_;
+    std::vector<Abandoned> abandoned_;
     std::set<std::uint64_t> free_holds_;
     std::set<std::uint64_t> unproven_holds_;
     std::vector<std::uint64_t> woken_;

@@ -157,9 +157,9 @@ Expected<void> Volume::Core::settle_abandoned() {
     std::vector<Ino> inodes;
     {
         const PinsLock lock{pins_mutex_};
-        for (const std::uint64_t id : registry_.take_unwritten()) {
+        for (const auto& [id, ino] : registry_.take_abandoned()) {
             unwritten_gone_.push_back(id);
-            inodes.push_back(Ino{registry_.reference(id)->ino});
+            inodes.push_back(Ino{ino});
         }
     }
     for (const Ino ino : inodes) {

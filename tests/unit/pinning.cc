@@ -511,3 +511,21 @@ TEST_CASE("3.10: a volume that is writable only later knows its records then", "
     change.size_bytes = 0;
     CHECK(cause_of(volume->change_attributes(p.file.ino, change)) == Cause::range_pinned);
 }
+
+TEST_CASE("3.9: what an administrator releases before anybody noticed that it is gone",
+          "[pin][volume]") {
+    Pinning p;
+    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+    const auto pinned = must(p.pin(0, 8192));
+    p.volume().drop_leases(p.file);
+    p.volume().close_context(p.context);
+    must(p.volume().release_hold(pinned.id));
+    CHECK(must(p.volume().pinned()).empty());
+    must(p.volume().finish_pending());
+    must(p.volume().unlink(kRootIno, "f"));
+    p.volume().release(p.file.ino);
+    p.volume().forget(p.file.ino, 1000);
+    must(p.volume().finish_pending());
+    CHECK(p.volume().statistics().inodes == 1);
+    p.fs.check_clean();
+}
