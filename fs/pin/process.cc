@@ -71,8 +71,7 @@ std::optional<Counters> pin_counters() {
     return found == 2 ? std::optional{counters} : std::nullopt;
 }
 
-bool has_mapped(const std::string& pid, dev_t device, ino_t inode, std::uint64_t begin,
-                std::uint64_t end) {
+void add_mapped(RangeSet& ranges, const std::string& pid, dev_t device, ino_t inode) {
     std::ifstream file{"/proc/" + pid + "/maps"};
     for (std::string line; std::getline(file, line);) {
         std::uint64_t from = 0;
@@ -84,11 +83,9 @@ bool has_mapped(const std::string& pid, dev_t device, ino_t inode, std::uint64_t
         if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %*4s %" SCNx64 " %x:%x %" SCNu64,
                         &from, &to, &offset, &major_number, &minor_number, &number) != 6)
             continue;
-        if (number == inode && makedev(major_number, minor_number) == device && offset < end &&
-            begin < offset + (to - from))
-            return true;
+        if (number == inode && makedev(major_number, minor_number) == device)
+            ranges.add(offset, offset + (to - from));
     }
-    return false;
 }
 
 }  // namespace
@@ -114,16 +111,20 @@ bool is_being_killed(std::uint32_t pid) {
     return false;
 }
 
-bool is_mapped_elsewhere(dev_t device, ino_t inode, std::uint64_t begin, std::uint64_t end) {
+RangeSet mapped_elsewhere(dev_t device, ino_t inode) {
+    RangeSet ranges;
     const std::unique_ptr<DIR, int (*)(DIR*)> proc{opendir("/proc"), closedir};
-    if (!proc) return true;
+    if (!proc) {  // nothing is known: all of it may be
+        ranges.add(0, UINT64_MAX);
+        return ranges;
+    }
     const std::string self = std::to_string(getpid());
     while (const dirent* const entry = readdir(proc.get())) {
         const std::string name = entry->d_name;
-        if (std::isdigit(static_cast<unsigned char>(name[0])) == 0 || name == self) continue;
-        if (has_mapped(name, device, inode, begin, end)) return true;
+        if (std::isdigit(static_cast<unsigned char>(name[0])) != 0 && name != self)
+            add_mapped(ranges, name, device, inode);
     }
-    return false;
+    return ranges;
 }
 
 /// A pin that was there before the first look is counted as acquired in both. If it were still

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "fs/pin/owner.h"
+#include "fs/pin/range_set.h"
 
 namespace pinfs::pin {
 
@@ -21,9 +22,9 @@ bool is_alive(const Process& process);
 /// Whether the process was sent SIGKILL, but cannot end while a request of it is not answered.
 bool is_being_killed(std::uint32_t pid);
 
-/// Whether a process other than this one has a part of [begin, end) of a file or device mapped. Of
-/// processes that this one may not look into, nothing is known: they count as having none.
-bool is_mapped_elsewhere(dev_t device, ino_t inode, std::uint64_t begin, std::uint64_t end);
+/// What processes other than this one have mapped of a file or device, in bytes. Of processes that
+/// this one may not look into, nothing is known: they count as having nothing.
+RangeSet mapped_elsewhere(dev_t device, ino_t inode);
 
 /// Whether no page of this machine is pinned for a device, long-term or short-term: the kernel's
 /// counters agree, twice, and did not move between (SPEC 3.9). False where that cannot be known:

@@ -59,6 +59,12 @@ public:
         for_each_gap(begin, end, [&](std::uint64_t, std::uint64_t) { all = false; });
         return all;
     }
+    /// Whether any of [begin, end) is in the set.
+    [[nodiscard]] bool meets(std::uint64_t begin, std::uint64_t end) const {
+        auto at = ranges_.upper_bound(begin);
+        if (at != ranges_.begin() && std::prev(at)->second > begin) return begin < end;
+        return at != ranges_.end() && at->first < end;
+    }
     [[nodiscard]] bool empty() const { return ranges_.empty(); }
     [[nodiscard]] std::size_t size() const { return ranges_.size(); }
 

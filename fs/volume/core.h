@@ -392,6 +392,7 @@ private:
     void keep();
     /// One round: true if there is more to wait for.
     bool keep_once();
+    class MappedByOthers;
     void disturb_keeper();
     void start_keeper();
     void stop_keeper();
@@ -401,14 +402,14 @@ private:
     Expected<void> settle_abandoned();
     Expected<void> end_gone(const std::vector<std::pair<Ino, std::uint64_t>>& ended);
     /// `quiet`: nothing of this machine is pinned, asked after `now_ns`.
-    Expected<void> prove_holds(bool quiet, std::uint64_t now_ns);
-    Expected<void> end_gone_references(bool quiet, std::uint64_t now_ns);
+    Expected<void> prove_holds(bool quiet, MappedByOthers& others, std::uint64_t now_ns);
+    Expected<void> end_gone_references(bool quiet, MappedByOthers& others, std::uint64_t now_ns);
     Expected<bool> move_from_device(Ino ino, std::uint64_t id, std::uint64_t begin_bytes,
                                     std::uint64_t end_bytes);
     [[nodiscard]] bool can_renew_pages() const;
-    [[nodiscard]] bool is_mapped(std::uint64_t region_offset, std::uint64_t bytes) const;
     [[nodiscard]] bool has_waited_enough(std::uint64_t since_ns, std::uint64_t now_ns) const;
-    bool is_range_mapped(Ino ino, std::uint64_t begin_bytes, std::uint64_t end_bytes);
+    bool is_mapped(MappedByOthers& others, Ino ino, std::uint64_t begin_bytes,
+                   std::uint64_t end_bytes);
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);

@@ -24,6 +24,24 @@ constexpr std::size_t kRoundMax = 65536;
 
 }  // namespace
 
+/// What others than the daemon have mapped of the region: looked up once, at the first question.
+class Volume::Core::MappedByOthers {
+public:
+    explicit MappedByOthers(const pmem::Region& region) : region_(region) {}
+    bool meets(std::uint64_t region_offset, std::uint64_t bytes) {
+        if (!ranges_) {
+            const auto backing = region_.backing();
+            ranges_ =
+                backing ? pin::mapped_elsewhere(backing->device, backing->inode) : pin::RangeSet{};
+        }
+        return ranges_->meets(region_offset, region_offset + bytes);
+    }
+
+private:
+    const pmem::Region& region_;
+    std::optional<pin::RangeSet> ranges_;
+};
+
 Expected<void> Volume::Core::revoke(std::uint64_t id, std::uint64_t grace_ms) {
     TRY(admit_read());
     const std::uint64_t deadline =
@@ -188,18 +206,12 @@ bool Volume::Core::can_renew_pages() const {
     return kind == pmem::Kind::tmpfs || kind == pmem::Kind::hugetlb;
 }
 
-bool Volume::Core::is_mapped(std::uint64_t region_offset, std::uint64_t bytes) const {
-    const auto backing = region_.backing();
-    return backing && pin::is_mapped_elsewhere(backing->device, backing->inode, region_offset,
-                                               region_offset + bytes);
-}
-
 bool Volume::Core::has_waited_enough(std::uint64_t since_ns, std::uint64_t now_ns) const {
     const std::uint64_t grace = options_.release_grace_seconds;
     return grace != 0 && now_ns - since_ns >= grace * 1'000'000'000;
 }
 
-Expected<void> Volume::Core::prove_holds(bool quiet, std::uint64_t now_ns) {
+Expected<void> Volume::Core::prove_holds(bool quiet, MappedByOthers& others, std::uint64_t now_ns) {
     struct Candidate {
         std::uint64_t id;
         BlockRun run;
@@ -218,8 +230,8 @@ Expected<void> Volume::Core::prove_holds(bool quiet, std::uint64_t now_ns) {
     }
     std::vector<std::uint64_t> proven;
     for (const Candidate& each : candidates) {
-        const bool mapped = each.may_be_mapped &&
-                            is_mapped(each.run.begin * kBlockBytes, each.run.count * kBlockBytes);
+        const bool mapped = each.may_be_mapped && others.meets(each.run.begin * kBlockBytes,
+                                                               each.run.count * kBlockBytes);
         bool free = quiet && !mapped;
         if (!free && !mapped && can_renew_pages()) {
             const auto renewed =
@@ -240,7 +252,8 @@ Expected<void> Volume::Core::prove_holds(bool quiet, std::uint64_t now_ns) {
 }
 
 /// Maps and pins without owner whose blocks are still their file's.
-Expected<void> Volume::Core::end_gone_references(bool quiet, std::uint64_t now_ns) {
+Expected<void> Volume::Core::end_gone_references(bool quiet, MappedByOthers& others,
+                                                 std::uint64_t now_ns) {
     struct Candidate {
         std::uint64_t id;
         Ino ino;
@@ -262,14 +275,19 @@ Expected<void> Volume::Core::end_gone_references(bool quiet, std::uint64_t now_n
     Expected<void> result;
     std::vector<std::pair<Ino, std::uint64_t>> ended;
     for (const Candidate& each : candidates) {
-        const bool late = has_waited_enough(each.gone_ns, now_ns);
-        bool free =
-            late || (quiet && !(each.revoked && is_range_mapped(each.ino, each.begin, each.end)));
+        bool free = quiet && !(each.revoked && is_mapped(others, each.ino, each.begin, each.end));
         if (!free && can_renew_pages() && now_ns - each.gone_ns >= kMoveAfterNs) {
             const auto moved = move_from_device(each.ino, each.id, each.begin, each.end);
             if (!moved && moved.error().cause != Cause::no_space)
                 result = std::unexpected(moved.error());
             free = moved && *moved;
+        }
+        if (!free && has_waited_enough(each.gone_ns, now_ns)) {
+            spdlog::warn(
+                "bytes {} to {} of inode {}, of {} whose owner is gone, are released "
+                "after release_grace, unproven",
+                each.begin, each.end, each.ino.value, each.id);
+            free = true;
         }
         if (free) ended.emplace_back(each.ino, each.id);
     }
@@ -277,11 +295,12 @@ Expected<void> Volume::Core::end_gone_references(bool quiet, std::uint64_t now_n
     return result ? done : result;
 }
 
-bool Volume::Core::is_range_mapped(Ino ino, std::uint64_t begin_bytes, std::uint64_t end_bytes) {
+bool Volume::Core::is_mapped(MappedByOthers& others, Ino ino, std::uint64_t begin_bytes,
+                             std::uint64_t end_bytes) {
     const Use state = use(ino);
     const auto extents = extents_of(*state, begin_bytes, end_bytes, /*holes_too=*/true);
     return !extents || std::ranges::any_of(*extents, [&](const Extent& extent) {
-        return is_mapped(extent.region_offset, extent.bytes);
+        return others.meets(extent.region_offset, extent.bytes);
     });
 }
 
@@ -328,8 +347,9 @@ bool Volume::Core::keep_once() {
     (void)settle_abandoned();
     if (unproven) {
         const bool quiet = pin::is_nothing_pinned();
-        (void)end_gone_references(quiet, now_ns);
-        (void)prove_holds(quiet, now_ns);
+        MappedByOthers others{region_};
+        (void)end_gone_references(quiet, others, now_ns);
+        (void)prove_holds(quiet, others, now_ns);
     }
     (void)release_free_holds();
     return waits;

@@ -6,7 +6,10 @@
 //   pins FEW MANY COUNT ROUNDS: pin, unpin and truncation beside 10 and beside COUNT live pins, in
 //       files of two mounts
 //   flush SMALL LARGE ROUNDS: fsync, and pinfs_msync in maps of all of either
+//   sync FILE ROUNDS: fsync under a writable map of all of it that declares nothing, and libpmem's
+//       flush of the same by two threads
 #include <fcntl.h>
+#include <libpmem.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -24,6 +27,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "lib/pinfs/pinfs.h"
@@ -297,6 +301,38 @@ ordered_json flushes(const char* small_path, const char* large_path, int rounds)
             {"msync_large", median(large_parts)}};
 }
 
+ordered_json sync_mapped(const char* path, int rounds) {
+    const File file{path};
+    char* const mapped = file.map();
+    const std::uint64_t half = file.bytes / 2;
+    const auto flush = [&](std::uint64_t begin, std::uint64_t end) {
+        pmem_flush(mapped + begin, end - begin);
+        pmem_drain();
+    };
+    std::vector<double> ours;
+    std::vector<double> raw;
+    const auto bandwidth = [&](double microseconds) {
+        return static_cast<double>(file.bytes) / microseconds / 1000;
+    };
+    for (int round = -1; round < rounds; ++round) {
+        std::memset(mapped, 2 * round & 0x7f, file.bytes);
+        const double one = microseconds_of([&] {
+            if (fsync(file.number) != 0) throw std::runtime_error("fsync");
+        });
+        std::memset(mapped, (2 * round + 1) & 0x7f, file.bytes);
+        const double other = microseconds_of([&] {
+            std::thread second{flush, half, file.bytes};
+            flush(0, half);
+            second.join();
+        });
+        if (round < 0) continue;  // faults
+        ours.push_back(bandwidth(one));
+        raw.push_back(bandwidth(other));
+    }
+    file.unmap(mapped);
+    return {{"fsync", median(ours)}, {"raw", median(raw)}};
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -315,6 +351,8 @@ int main(int count, char** words) {
             results = pins(words[2], words[3], std::strtoull(words[4], nullptr, 10), rounds);
         else if (is("flush", 2))
             results = flushes(words[2], words[3], rounds);
+        else if (is("sync", 1))
+            results = sync_mapped(words[2], rounds);
         else
             throw std::runtime_error("what to measure is said in tests/bench/pins.cc");
         std::printf("%s\n", results.dump(2).c_str());

@@ -92,16 +92,6 @@ private:
     std::vector<std::size_t> written_;
 };
 
-/// Looks again and again, for ten seconds at most.
-template <class Look>
-bool becomes_true(const Look& look) {
-    for (int i = 0; i < 2000; ++i) {
-        if (look()) return true;
-        std::this_thread::sleep_for(std::chrono::milliseconds{5});
-    }
-    return false;
-}
-
 bool shows(const Map& map, char byte) {
     return std::memchr(map.data(), byte, map.size()) != nullptr;
 }

@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <thread>
 
 #include "tests/support/kernel_mount.h"
 
@@ -47,6 +49,16 @@ public:
 private:
     int fd_;
 };
+
+/// Looks again and again, for ten seconds at most.
+template <class Look>
+bool becomes_true(const Look& look) {
+    for (int i = 0; i < 2000; ++i) {
+        if (look()) return true;
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    }
+    return false;
+}
 
 /// Runs `body` in a child of fork. Its exit status, or 128 + the signal that ended it.
 inline int in_child(const std::function<int()>& body) {

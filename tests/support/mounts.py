@@ -143,8 +143,8 @@ class Served(Mount):
 class Pinfs(Served):
     """A region and its mount, with the project's own programs."""
 
-    def __init__(self, name, root, region, log, commands, options=()):
-        words = [commands / "pinfs", "mount", "-f", region, root]
+    def __init__(self, name, root, region, log, commands, options=(), environment=()):
+        words = ["env", *environment, commands / "pinfs", "mount", "-f", region, root]
         for option in options:
             words += ["-o", option]
         super().__init__(name, root, words, log)
@@ -207,12 +207,12 @@ class Scratch(contextlib.ExitStack):
         run("fallocate", "-l", f"{mib}M", path)
         return path
 
-    def pinfs(self, size, *mkfs_options, options=(), start=True):
-        """A region of that size (as 512M or 64G), and its mount."""
+    def pinfs(self, size, *mkfs_options, options=(), environment=(), start=True):
+        """A region of that size (as 512M or 64G), and its mount; `environment` as NAME=VALUE."""
         root = self._mountpoint("pinfs")
         region = self.memory / f"region{self._count}"
         log = self.disk / f"log{self._count}"
-        mount = Pinfs("pinfs", root, region, log, self.commands, options)
+        mount = Pinfs("pinfs", root, region, log, self.commands, options, environment)
         self.callback(lambda: region.unlink(missing_ok=True))
         self.callback(mount.abandon)
         mount.make(size, *mkfs_options)

@@ -6,7 +6,9 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "fs/format/inode.h"
 #include "fs/pin/process.h"
@@ -527,5 +529,34 @@ TEST_CASE("3.9: what an administrator releases before anybody noticed that it is
     p.volume().forget(p.file.ino, 1000);
     must(p.volume().finish_pending());
     CHECK(p.volume().statistics().inodes == 1);
+    p.fs.check_clean();
+}
+
+TEST_CASE("3.4: a pin and the end of its lease at once: it is there, or was refused",
+          "[pin][volume][concurrency]") {
+    Pinning p;
+    int pinned = 0;
+    for (int round = 0; round < 2000; ++round) {
+        must(p.lease(pin::LeaseKind::exclusive, 0, 0));
+        std::atomic<bool> begin{false};
+        std::thread dropper{[&] {
+            while (!begin.load()) continue;
+            p.volume().drop_leases(p.file);
+        }};
+        begin.store(true);
+        const auto answer = p.pin(0, 8192);
+        dropper.join();
+        CHECK(cause_of(p.pin(8192, 4096)) == Cause::no_exclusive_lease);
+        if (answer) {
+            ++pinned;
+            CHECK(cause_of(p.truncate(0)) == Cause::range_pinned);
+            must(p.volume().unpin(p.owner, answer->id, answer->generation));
+        } else {
+            CHECK(answer.error().cause == Cause::no_exclusive_lease);
+        }
+    }
+    CHECK(p.count(Kind::pin) == 0);
+    INFO(pinned << " of 2000 were first");
+    must(p.truncate(0));
     p.fs.check_clean();
 }
