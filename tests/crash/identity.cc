@@ -11,6 +11,7 @@
 #include "fs/volume/describe.h"
 #include "fs/volume/volume.h"
 #include "tests/support/crash_region.h"
+#include "tests/support/recording_mounts.h"
 #include "tests/support/seed.h"
 
 namespace {
@@ -30,39 +31,10 @@ void make_old(pmem::Region& region) {
 }
 
 TEST_CASE("crash: a change of identity leaves the old one or the new one", "[volume][crash]") {
-    CrashRegion crash{1_MiB};
-    make_old(crash.region());
-    crash.record([&] {
-        REQUIRE(change_identity(crash.region(), {.uuid = kNew, .label = std::string(60, 'n')}));
-        crash.mark(1);
-    });
-    std::size_t old = 0;
-    std::size_t changed = 0;
-    const auto totals = crash.for_each_image(
-        {.per_fence_max = 4096, .seed = seed_of_test("identity", 1)}, [&](CrashImage& image) {
-            CAPTURE(image.label);
-            const auto found = describe_identity(image.region);
-            REQUIRE(found);
-            const bool is_new = found->uuid == kNew;
-            CHECK(found->uuid == (is_new ? kNew : kOld));
-            CHECK(found->label == (is_new ? std::string(60, 'n') : "old"));
-            CHECK((is_new || image.completed == 0));
-            ++(is_new ? changed : old);
-            {
-                MountOptions options;
-                options.background = false;
-                const auto volume = Volume::mount(image.region, options);
-                REQUIRE(volume);
-                REQUIRE((*volume)->unmount());
-            }
-            const auto report = check(image.region);
-            REQUIRE(report);
-            CHECK(report->clean());
-            CHECK(describe_identity(image.region)->uuid == found->uuid);
-        });
-    CHECK(totals.images > 10);
-    CHECK(old > 0);
-    CHECK(changed > 0);
+    using Damaged = RecordedIdentity::Damaged;
+    const Damaged damaged = GENERATE(Damaged::none, Damaged::first, Damaged::second);
+    RecordedIdentity identity{damaged};
+    judge_images(identity, effort(), seed_of_test("identity", 1));
 }
 
 TEST_CASE("a change of identity changes only what is asked, and repairs a superblock",

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/support/crash_workloads.h"
+#include "tests/support/recording_clients.h"
 #include "tests/support/seed.h"
 
 namespace {
@@ -42,6 +43,13 @@ TEST_CASE("crash: an allocation, a punch, a zeroing or a copy is done up to some
 TEST_CASE("crash: maps, pins and holds are on record, and nothing that they reach is another's",
           "[volume][pin][crash]") {
     check_all(pin_workloads());
+}
+
+TEST_CASE("crash: what a client stored is there once it was flushed", "[volume][pin][crash]") {
+    const auto flusher =
+        GENERATE(Flusher::sync, Flusher::sync_by_threads, Flusher::unmap, Flusher::unpin);
+    RecordedClient client{flusher};
+    judge_images(client, effort(), seed_of_test("clients", 1));
 }
 
 TEST_CASE("crash: attributes are the old or the new ones", "[volume][crash]") {

@@ -90,6 +90,12 @@ void CrashRegion::mark(std::uint64_t number) {
     if (recording_) log_.events.push_back({.kind = Event::Kind::mark, .first = number});
 }
 
+void CrashRegion::store_past(std::uint64_t offset, std::span<const std::byte> bytes) {
+    if (!before_store(offset, bytes.size())) return;
+    std::memcpy(memory_.data() + offset, bytes.data(), bytes.size());
+    stored(offset, bytes.size());
+}
+
 ImageTotals CrashRegion::for_each_image(const ImageOptions& options, const ImageVisitor& visit) {
     assert(!recording_ && base_.size() == memory_.size());
     if (scratch_.empty()) scratch_ = new_memory(memory_.size());

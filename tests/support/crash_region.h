@@ -48,6 +48,8 @@ public:
     void stop_recording();
     /// `number` operations have returned: what they promised must be in every later image.
     void mark(std::uint64_t number);
+    /// As a client stores through a direct map: past the region, not flushed.
+    void store_past(std::uint64_t offset, std::span<const std::byte> bytes);
     template <class Workload>
     void record(Workload&& workload) {
         start_recording();

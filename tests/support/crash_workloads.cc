@@ -286,6 +286,11 @@ std::vector<Workload> pin_workloads() {
         {lose_owner(), finish_pending(), truncate("/a", 0)});
     add("the owner and the name go", {pin("#0", 0, 20000, 1), map("#0", 0, 20480, 2)},
         {lose_owner(), unlink("/a"), release(0), finish_pending()});
+    list.push_back({.name = "pins: a file moves into whole units of the map",
+                    .fs = {.bytes = 8_MiB, .map_unit_bytes = 2_MiB},
+                    .before = file + Operations{truncate("/a", 300_KiB)},
+                    .recorded = {map("#0", 0, 300_KiB, 1), drop(1)},
+                    .per_fence_max = 8});
     Operations many;
     for (std::uint32_t i = 0; i < 40; ++i) many.push_back(pin("#0", i % 5 * 4096, 3000, i + 1));
     Operations dropped;

@@ -2,9 +2,11 @@
 #include "tests/support/recording_mounts.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "fs/format/superblock.h"
+#include "fs/volume/describe.h"
 
 namespace pinfs::test {
 
@@ -101,6 +103,52 @@ std::string RecordedRepair::judge(CrashImage& image, Depth depth) {
         return error.what();
     }
     return Recording::judge(image, depth);
+}
+
+namespace {
+
+constexpr std::array<std::uint8_t, 16> kNewUuid{9, 8, 7, 6};
+const std::string kNewLabel(60, 'n');
+
+}  // namespace
+
+RecordedIdentity::RecordedIdentity(Damaged damaged)
+    : Recording{named("change of identity", kOptions.bytes)} {
+    {
+        Mounted fs{crash().region(), crash().memory(), kOptions};
+        set_free_when_empty(fs->statistics().blocks_free);
+        fs.make_file("/file", 5000, 1);
+        expected_ = without_times(fs.snapshot());
+        old_uuid_ = fs->uuid();
+        old_label_ = fs->label();
+        fs.unmount();
+    }
+    if (damaged != Damaged::none) {
+        const std::size_t copy = damaged == Damaged::first ? 0 : media::kSuperCopyOffset;
+        std::memset(crash().memory().data() + copy + 100, 0x5a, 64);
+    }
+    crash().record([&] {
+        must(change_identity(crash().region(), {.uuid = kNewUuid, .label = kNewLabel}));
+        crash().mark(1);
+    });
+}
+
+std::string RecordedIdentity::judge(CrashImage& image, Depth depth) {
+    try {
+        const Description found = must(describe_identity(image.region));
+        const bool is_new = found.uuid == kNewUuid && found.label == kNewLabel;
+        const bool is_old = found.uuid == old_uuid_ && found.label == old_label_;
+        if (!is_new && (!is_old || image.completed == 1)) return "a wrong identity";
+        // The next mount brings the copies together, unless all was done.
+        if (image.completed == 0) Mounted{image.region}.unmount();
+        if (std::string wrong = Recording::judge(image, depth); !wrong.empty()) return wrong;
+        const Description after = must(describe_identity(image.region));
+        if (after.uuid != found.uuid || after.label != found.label)
+            return "a mount changed the identity";
+        return {};
+    } catch (const std::exception& error) {
+        return error.what();
+    }
 }
 
 RecordedRecovery::RecordedRecovery(const std::string& name, const CrashImage& image)

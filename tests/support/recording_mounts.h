@@ -3,6 +3,10 @@
 // Recordings of what happens around a mount: mkfs, repair of a superblock, recovery.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <string>
+
 #include "tests/support/recording.h"
 
 namespace pinfs::test {
@@ -36,6 +40,25 @@ protected:
 
 private:
     Snapshot expected_;
+};
+
+/// A change of uuid and label, of a region whose superblocks are whole, or one of them is not: a
+/// crash leaves the old identity or the new one.
+class RecordedIdentity : public Recording {
+public:
+    enum class Damaged : std::uint8_t { none, first, second };
+    explicit RecordedIdentity(Damaged damaged);
+    std::string judge(CrashImage& image, Depth depth) override;
+
+protected:
+    std::string judge_state(const Snapshot& found, std::uint64_t) const override {
+        return difference(found, expected_);
+    }
+
+private:
+    Snapshot expected_;
+    std::array<std::uint8_t, 16> old_uuid_{};
+    std::string old_label_;
 };
 
 /// Mount, pending work and unmount of what a crash left, e.g. with sealed lanes.
