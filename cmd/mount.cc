@@ -21,6 +21,7 @@
 #include "cmd/mount_options.h"
 #include "cmd/region_use.h"
 #include "cmd/remount.h"
+#include "fs/fuse/confinement.h"
 #include "fs/fuse/session.h"
 #include "fs/pmem/region.h"
 #include "fs/volume/describe.h"
@@ -164,6 +165,8 @@ int serve(const Plan& plan, Start& start) {
         log_to_system(plan.verbose);
     fuse::Session::block_signals();
     if (chdir("/") != 0) return start.failed(kSystem, std::string{"/: "} + strerror(errno));
+    auto mounter = fuse::Mounter::start(plan.session.mount);
+    if (!mounter) return start.failed(kSystem, mounter.error());
 
     const bool read_only = (plan.options.flags & MS_RDONLY) != 0;
     auto region = open_for(plan.region, read_only);
@@ -174,6 +177,10 @@ int serve(const Plan& plan, Start& start) {
     if (const std::string twin = twin_sentence(plan.region, identity->uuid); !twin.empty())
         return start.failed(kFailure, twin);
     log_capabilities(**region);
+    // Before the first byte of metadata is believed, and before there are threads.
+    if (plan.options.confine)
+        if (auto done = fuse::confine(plan.options.io_uring); !done)
+            return start.failed(kSystem, done.error());
 
     MountOptions options;
     options.read_only = read_only;
@@ -191,7 +198,7 @@ int serve(const Plan& plan, Start& start) {
 
     fuse::SessionOptions session_options = plan.session;
     if ((*region)->read_only()) session_options.described += ",region=read-only";
-    auto session = fuse::Session::mount(**volume, session_options);
+    auto session = fuse::Session::mount(**volume, session_options, **mounter);
     if (!session) {
         // The volume's own failure would say less than this one.
         static_cast<void>((*volume)->unmount());

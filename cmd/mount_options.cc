@@ -177,6 +177,8 @@ bool apply_own(std::string_view word, ParsedOptions& parsed) {
         parsed.allow_root = true;
     } else if (word == "kernel_mmap=on" || word == "kernel_mmap=off") {
         parsed.kernel_mmap = word == "kernel_mmap=on";
+    } else if (word == "confine=on" || word == "confine=off") {
+        parsed.confine = word == "confine=on";
     } else if (word == "io_uring") {
         parsed.io_uring = true;
     } else if (word == "takeover") {
@@ -258,11 +260,11 @@ std::expected<void, std::string> parse_options(std::string_view list, bool slopp
             return std::unexpected("option '" + std::string{word} + "' wants " +
                                    std::string{valued->wants});
         const bool has_value = word.starts_with("dax=") || word.starts_with("kernel_mmap=") ||
-                               word.starts_with("durability=");
+                               word.starts_with("confine=") || word.starts_with("durability=");
         if (!has_value) return std::unexpected("unknown option '" + std::string{word} + "'");
         return std::unexpected("option '" + std::string{word} +
                                "' has a value that is not one of: dax=inode, always, never; "
-                               "kernel_mmap=on, off; durability=sync");
+                               "kernel_mmap=on, off; confine=on, off; durability=sync");
     }
     if (parsed.allow_other && parsed.allow_root && !remount)
         return std::unexpected("options 'allow_other' and 'allow_root' exclude each other");
@@ -271,7 +273,8 @@ std::expected<void, std::string> parse_options(std::string_view list, bool slopp
 
 std::string described(const ParsedOptions& options) {
     std::string text = std::string{"dax="} + name_of(options.dax) +
-                       ",kernel_mmap=" + (options.kernel_mmap ? "on" : "off") + ",durability=sync";
+                       ",kernel_mmap=" + (options.kernel_mmap ? "on" : "off") +
+                       ",durability=sync,confine=" + (options.confine ? "on" : "off");
     if (options.allow_other) text += ",allow_other";
     if (options.allow_root) text += ",allow_root";
     if (options.io_uring) text += ",io_uring";

@@ -27,6 +27,7 @@ struct ParsedOptions {
     pin::Limits limits;
     std::uint64_t release_grace_seconds = 0;
     std::uint64_t unpin_delay_ms = 0;         ///< injected, for tests
+    bool confine = true;                      ///< the daemon gives up what it does not need
     bool takeover = false;                    ///< though another machine mounted the region last
     std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
     std::string region_path;     ///< where clients open the region; empty: where it is mounted from

@@ -7,7 +7,6 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -89,7 +88,7 @@ const char* library_version() { return fuse_pkgversion(); }
 
 class Session::Core {
 public:
-    Core(Volume& volume, const SessionOptions& options)
+    Core(Volume& volume, const SessionOptions& options, Mounter& mounter)
         : edge_{volume,
                 {.kernel_mmap = options.kernel_mmap,
                  .described = options.described,
@@ -98,7 +97,8 @@ public:
                      options.region_path.empty() ? options.mount.source : options.region_path,
                  .report_gid = options.report_gid,
                  .user_contexts = options.user_contexts}},
-          options_(options) {}
+          options_(options),
+          mounter_(mounter) {}
     ~Core() {
         if (session_ != nullptr) fuse_session_destroy(session_);
         for (const int descriptor : {signals_, stop_, mounts_})
@@ -116,10 +116,6 @@ private:
     /// The kernel does not say when it makes the file system read-only or writable, but it does say
     /// when mounts change.
     void follow_remount();
-    /// Unmounts from a process of its own; 0 or an errno. A thread of ours that waited for an
-    /// answer of ours could not be killed: it would keep open the connection whose end it waits
-    /// for.
-    [[nodiscard]] int detach_from_outside() const;
     /// Whether what is mounted there is still this mount.
     [[nodiscard]] bool is_mounted() const;
 
@@ -127,6 +123,7 @@ private:
     fuse_session* session_ = nullptr;
     dev_t device_ = 0;  // of the mount
     const SessionOptions options_;
+    Mounter& mounter_;
     int signals_ = -1;
     int stop_ = -1;    // written when the loop has ended
     int mounts_ = -1;  // mountinfo: tells of changes
@@ -146,12 +143,12 @@ std::expected<void, std::string> Session::Core::mount() {
                             {.allow_root = options_.allow_root, .io_uring = options_.io_uring});
     if (session_ == nullptr) return std::unexpected("libfuse makes no session");
 
-    const auto device = attach(options_.mount);
+    const auto device = mounter_.attach();
     if (!device) return std::unexpected(device.error());
     const std::string name = "/dev/fd/" + std::to_string(*device);
     if (fuse_session_mount(session_, name.c_str()) != 0) {
         close(*device);
-        detach(options_.mount.mountpoint, Detach::at_once);
+        mounter_.detach(Detach::at_once);
         return std::unexpected("libfuse does not take the connection");
     }
     if (const auto entry = mount_at(options_.mount.mountpoint)) {
@@ -182,7 +179,7 @@ bool Session::Core::run() {
     edge_.invalidator.stop();
     // The kernel answers what still comes with ENOTCONN from here on.
     fuse_session_destroy(std::exchange(session_, nullptr));
-    if (result != 0 && is_mounted()) detach(options_.mount.mountpoint, Detach::at_once);
+    if (result != 0 && is_mounted()) mounter_.detach(Detach::at_once);
     return result == 0;
 }
 
@@ -230,37 +227,13 @@ void Session::Core::follow_remount() {
 
 void Session::Core::end() {
     if (is_mounted()) {
-        const int busy = detach_from_outside();
+        const int busy = mounter_.detach(Detach::when_idle);
         if (busy == 0) return;  // the kernel ends the loop
         spdlog::warn("{} is in use: programs that have files open there get errors from now on",
                      options_.mount.mountpoint);
-        detach(options_.mount.mountpoint, Detach::at_once);
+        mounter_.detach(Detach::at_once);
     }
     fuse_session_exit(session_);
-}
-
-int Session::Core::detach_from_outside() const {
-    const char* const mountpoint = options_.mount.mountpoint.c_str();
-    const pid_t child = fork();
-    if (child < 0) return errno;
-    if (child == 0) {
-        // Only system calls from here on: other threads' locks were copied as they stood. Without
-        // our descriptors, or the connection would outlive us.
-        close_range(0, ~0U, 0);
-        // Pages that programs dirtied through mappings still go through us.
-        const int root = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (root >= 0) {
-            syncfs(root);
-            close(root);
-        }
-        if (geteuid() != 0) _exit(0);  // fusermount3 does the rest
-        _exit(umount2(mountpoint, UMOUNT_NOFOLLOW) == 0 ? 0 : errno);
-    }
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (geteuid() != 0) return detach(options_.mount.mountpoint, Detach::when_idle);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 
 Session::Session(std::unique_ptr<Core> core) : core_(std::move(core)) {}
@@ -273,8 +246,9 @@ void Session::block_signals() {
 }
 
 std::expected<std::unique_ptr<Session>, std::string> Session::mount(Volume& volume,
-                                                                    const SessionOptions& options) {
-    auto core = std::make_unique<Core>(volume, options);
+                                                                    const SessionOptions& options,
+                                                                    Mounter& mounter) {
+    auto core = std::make_unique<Core>(volume, options, mounter);
     if (auto mounted = core->mount(); !mounted) return std::unexpected(mounted.error());
     return std::unique_ptr<Session>{new Session{std::move(core)}};
 }

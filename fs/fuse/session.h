@@ -17,7 +17,7 @@
 #include <optional>
 #include <string>
 
-#include "fs/fuse/mountpoint.h"
+#include "fs/fuse/mounter.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::fuse {
@@ -42,9 +42,11 @@ class Session {
 public:
     static void block_signals();
 
-    /// Mounts. On error, one sentence, nothing is mounted.
-    static std::expected<std::unique_ptr<Session>, std::string> mount(
-        Volume& volume, const SessionOptions& options);
+    /// Mounts, by the process that was started for `options.mount` and outlives the session. On
+    /// error, one sentence, nothing is mounted.
+    static std::expected<std::unique_ptr<Session>, std::string> mount(Volume& volume,
+                                                                      const SessionOptions& options,
+                                                                      Mounter& mounter);
     ~Session();
 
     /// Serves until the file system is unmounted or a signal ends it; then it is mounted no more.

@@ -180,7 +180,8 @@ TEST_CASE("info names a region as udev rules import it, mounted or not", "[mount
     mounted.mount("dax=always");
     CHECK(succeed({"pinfs", "info", "--udev", mounted.region()}).out == expected);
     const auto info = json_of({"pinfs", "info", "--json", mounted.root()});
-    CHECK(info["options_in_force"] == "rw,dax=always,kernel_mmap=on,durability=sync,allow_other");
+    CHECK(info["options_in_force"] ==
+          "rw,dax=always,kernel_mmap=on,durability=sync,confine=on,allow_other");
     write_file(mounted.outside("blank"), std::string(1 << 20, '\0'));
     const Ran none = run({"pinfs", "info", "--udev", mounted.outside("blank")});
     CHECK(none.status == 32);

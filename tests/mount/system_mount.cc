@@ -319,7 +319,8 @@ TEST_CASE("options of pinfs's own stay as they are in a remount", "[mount][syste
     System::get();
     KernelMount mounted;
     silently({"mount", "-t", "pinfs", "-o", "dax=never", mounted.region(), mounted.root()});
-    CHECK(in_force(mounted) == "rw,dax=never,kernel_mmap=on,durability=sync,allow_other");
+    CHECK(in_force(mounted) ==
+          "rw,dax=never,kernel_mmap=on,durability=sync,confine=on,allow_other");
     silently({"mount", "-o", "remount,ro,dax=never", mounted.root()});
     const Ran refused = run({"mount", "-o", "remount,rw,dax=always", mounted.root()});
     CHECK(refused.status == 32);

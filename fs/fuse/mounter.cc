@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/mounter.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace pinfs::fuse {
+namespace {
+
+enum class Wish : char { attach = 'a', detach_when_idle = 'd', detach_at_once = 'l' };
+
+/// One packet; a descriptor goes with it if one was made.
+struct Answer {
+    int number = 0;  ///< 0 or an errno
+    std::array<char, 1024> sentence{};
+};
+
+bool send_answer(int socket, Answer& answer, int descriptor) {
+    iovec part{&answer, sizeof(answer)};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    if (descriptor >= 0) {
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        cmsghdr* const header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        std::memcpy(CMSG_DATA(header), &descriptor, sizeof(descriptor));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL) >= 0;
+}
+
+/// Sends the wish; `descriptor` is -1 if none came.
+Answer ask(int socket, Wish wish, int& descriptor) {
+    descriptor = -1;
+    Answer answer{.number = EPIPE, .sentence = {}};
+    if (send(socket, &wish, sizeof(wish), MSG_NOSIGNAL) != sizeof(wish)) return answer;
+    iovec part{&answer, sizeof(answer)};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    ssize_t count = 0;
+    while ((count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
+    }
+    if (count != static_cast<ssize_t>(sizeof(answer))) return {.number = EPIPE, .sentence = {}};
+    const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    if (header != nullptr && header->cmsg_type == SCM_RIGHTS)
+        std::memcpy(&descriptor, CMSG_DATA(header), sizeof(descriptor));
+    return answer;
+}
+
+void write_back(const std::string& mountpoint) {
+    const int root = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) return;
+    syncfs(root);
+    close(root);
+}
+
+/// Until the other end is closed.
+void serve(int socket, const MountRequest& request) {
+    Wish wish{};
+    ssize_t count = 0;
+    while ((count = recv(socket, &wish, sizeof(wish), 0)) > 0 || (count < 0 && errno == EINTR)) {
+        if (count < 0) continue;
+        Answer answer;
+        int device = -1;
+        if (wish == Wish::attach) {
+            const auto attached = attach(request);
+            if (attached) {
+                device = *attached;
+            } else {
+                answer.number = EIO;
+                attached.error().copy(answer.sentence.data(), answer.sentence.size() - 1);
+            }
+        } else if (wish == Wish::detach_when_idle) {
+            write_back(request.mountpoint);
+            answer.number = detach(request.mountpoint, Detach::when_idle);
+        } else {
+            answer.number = detach(request.mountpoint, Detach::at_once);
+        }
+        const bool told = send_answer(socket, answer, device);
+        if (device >= 0) close(device);
+        if (!told) return;
+    }
+}
+
+/// Of all that was open only the socket stays.
+[[noreturn]] void be_the_process(int socket, const MountRequest& request) {
+    prctl(PR_SET_NAME, "pinfs-mounter");
+    constexpr int kSocket = 3;
+    const int null = open("/dev/null", O_RDWR);
+    if (socket != kSocket && dup2(socket, kSocket) < 0) _exit(1);
+    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (dup2(null, standard) < 0) _exit(1);
+    if (close_range(kSocket + 1, ~0U, 0) != 0 || fcntl(kSocket, F_SETFD, FD_CLOEXEC) != 0) _exit(1);
+    serve(kSocket, request);
+    _exit(0);
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<Mounter>, std::string> Mounter::start(const MountRequest& request) {
+    std::array<int, 2> sockets{};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets.data()) != 0)
+        return std::unexpected(std::string{"no socket: "} + strerror(errno));
+    const pid_t child = fork();
+    if (child < 0) {
+        const int number = errno;
+        for (const int socket : sockets) close(socket);
+        return std::unexpected(std::string{"no process: "} + strerror(number));
+    }
+    if (child == 0) {
+        close(sockets[0]);
+        be_the_process(sockets[1], request);
+    }
+    close(sockets[1]);
+    return std::unique_ptr<Mounter>{new Mounter{sockets[0], child}};
+}
+
+Mounter::~Mounter() {
+    close(socket_);
+    while (waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+}
+
+std::expected<int, std::string> Mounter::attach() {
+    int device = -1;
+    const Answer answer = ask(socket_, Wish::attach, device);
+    if (device >= 0) return device;
+    if (answer.sentence[0] != '\0') return std::unexpected(std::string{answer.sentence.data()});
+    return std::unexpected(std::string{"the process that mounts ended"});
+}
+
+int Mounter::detach(Detach how) {
+    int none = -1;
+    const Wish wish = how == Detach::when_idle ? Wish::detach_when_idle : Wish::detach_at_once;
+    return ask(socket_, wish, none).number;
+}
+
+}  // namespace pinfs::fuse
