@@ -119,7 +119,13 @@ private:
 class UndoObserver : public pmem::Observer {
 public:
     explicit UndoObserver(UndoLog& undo) : undo_(undo) {}
-    bool before_load(std::uint64_t, std::uint64_t) override { return true; }
+    bool before_load(std::uint64_t offset, std::uint64_t bytes) override {
+        if (lines_read_ != nullptr)
+            for (std::uint64_t line = offset / kLineBytes; line * kLineBytes < offset + bytes;
+                 ++line)
+                lines_read_->insert(line);
+        return true;
+    }
     bool before_store(std::uint64_t offset, std::uint64_t bytes) override {
         undo_.touch(offset, bytes);
         return true;
@@ -128,8 +134,12 @@ public:
     void flushed(std::uint64_t, std::uint64_t, const std::source_location&) override {}
     void fenced(const std::source_location&) override {}
 
+    /// Notes in `lines` what is read from now on; null: nothing.
+    void note_lines_read(std::unordered_set<std::uint64_t>* lines) { lines_read_ = lines; }
+
 private:
     UndoLog& undo_;
+    std::unordered_set<std::uint64_t>* lines_read_ = nullptr;
 };
 
 class Model {
@@ -223,6 +233,7 @@ private:
 
     /// Shows what a crash here may leave.
     void crash(const std::string& where) {
+        if (completed_ < options_.from_completed) return;
         ++totals_.crash_points;
         where_ = where;
         shown_here_ = 0;
@@ -266,32 +277,60 @@ private:
         }
     }
 
+    /// Which of the lines in flight a recovery reads, if it finds all of them: indices.
+    std::vector<std::size_t> read_by_recovery() {
+        std::vector<std::size_t> read;
+        if (!options_.recover) return read;
+        std::unordered_set<std::uint64_t> lines;
+        apply(everything());
+        observer_.note_lines_read(&lines);
+        options_.recover(region_);
+        observer_.note_lines_read(nullptr);
+        undo_.undo();
+        put_back();
+        for (std::size_t i = 0; i < in_flight_.size(); ++i)
+            if (lines.contains(in_flight_[i].number)) read.push_back(i);
+        return read;
+    }
+
+    void show_alone(std::size_t i) {
+        std::vector<LineState> states = everything();
+        states[i] = {};
+        show(states, "all but line " + std::to_string(in_flight_[i].number));
+        states = nothing();
+        states[i] = in_flight_[i].all();
+        show(states, "only line " + std::to_string(in_flight_[i].number));
+    }
+
     /// Each kind of picture has its share: nothing and all; every line alone missing or alone
-    /// present; everything up to some store, the last one torn or not; the rest by chance.
+    /// present; everything up to some store, the last one torn or not; the rest by chance. Lines
+    /// that recovery reads come first: every second picture by chance is of them alone.
     void sample() {
         show(nothing(), "nothing");
         show(everything(), "all");
         const std::size_t share = options_.per_fence_max / 4;
-        for (const std::size_t i : some_of(in_flight_.size(), share / 2)) {
-            std::vector<LineState> states = everything();
-            states[i] = {};
-            show(states, "all but line " + std::to_string(in_flight_[i].number));
-            states = nothing();
-            states[i] = in_flight_[i].all();
-            show(states, "only line " + std::to_string(in_flight_[i].number));
-        }
+        const std::vector<std::size_t> read = read_by_recovery();
+        for (const std::size_t i : some_of(read.size(), share / 4)) show_alone(read[i]);
+        for (const std::size_t i : some_of(in_flight_.size(), share / (read.empty() ? 2 : 4)))
+            show_alone(i);
         for (const std::size_t store : some_of_stores(share)) show_prefix(store);
         // By chance, until the share is used up; a set with few contents may not have as many.
         for (std::size_t tries = 0; shown_here_ < options_.per_fence_max; ++tries) {
             if (tries == 2 * options_.per_fence_max) break;
-            std::vector<LineState> states = nothing();
             const unsigned presence = 1 + static_cast<unsigned>(random_() % 9);  // of ten
-            for (std::size_t i = 0; i < states.size(); ++i) {
+            const auto any_state = [&](std::size_t i) -> LineState {
                 const Line& line = in_flight_[i];
-                if (random_() % 10 < presence)
-                    states[i] =
-                        random_() % 2 == 0 ? line.all() : line.state(random_() % line.states());
+                if (random_() % 10 >= presence) return {};
+                return random_() % 2 == 0 ? line.all() : line.state(random_() % line.states());
+            };
+            if (tries % 2 == 0 && !read.empty()) {
+                std::vector<LineState> states = random_() % 2 == 0 ? nothing() : everything();
+                for (const std::size_t i : read) states[i] = any_state(i);
+                show(states, "sampled of what recovery reads");
+                continue;
             }
+            std::vector<LineState> states = nothing();
+            for (std::size_t i = 0; i < states.size(); ++i) states[i] = any_state(i);
             show(states, "sampled");
         }
     }
@@ -335,8 +374,8 @@ private:
         return some;
     }
 
-    void show(const std::vector<LineState>& states, const std::string& subset) {
-        // Contents decide whether it is new; memory is as durable before and after.
+    /// Makes the image of `states`, until put_back().
+    void apply(const std::vector<LineState>& states) {
         old_lines_.clear();
         changed_.clear();
         for (std::size_t i = 0; i < states.size(); ++i) {
@@ -346,6 +385,15 @@ private:
             changed_.push_back(in_flight_[i].number);
             scratch_.apply(log_, in_flight_[i], states[i]);
         }
+    }
+    void put_back() {
+        for (std::size_t i = 0; i < changed_.size(); ++i)
+            scratch_.restore(changed_[i], old_lines_.data() + i * kLineBytes);
+    }
+
+    void show(const std::vector<LineState>& states, const std::string& subset) {
+        // Contents decide whether it is new; memory is as durable before and after.
+        apply(states);
         if (seen_.insert(mix(scratch_.sum() + mix(completed_))).second) {
             const std::size_t index = next_image_++;
             ++shown_here_;
@@ -359,8 +407,7 @@ private:
         } else {
             ++totals_.duplicates;
         }
-        for (std::size_t i = 0; i < changed_.size(); ++i)
-            scratch_.restore(changed_[i], old_lines_.data() + i * kLineBytes);
+        put_back();
     }
 
     [[nodiscard]] std::string label(std::size_t index, const std::string& subset) const {

@@ -30,10 +30,13 @@ namespace pinfs::test {
 
 struct ImageOptions {
     std::size_t per_fence_max =
-        256;                 ///< sets with no more images than this are enumerated completely
-    std::uint64_t seed = 1;  ///< of the sampling of larger sets
+        256;  ///< sets with no more images than this are enumerated completely
+    std::uint64_t from_completed = 0;            ///< no crash before this mark
+    std::uint64_t seed = 1;                      ///< of the sampling of larger sets
     std::optional<std::size_t> only_image = {};  ///< the one with this index alone
     std::optional<Site> without = {};            ///< as if this place did not flush, or not fence
+    /// What recovers an image. Where a set is sampled, the lines that it reads are preferred.
+    std::function<void(pmem::Region&)> recover = {};
 };
 
 struct ImageTotals {

@@ -31,6 +31,7 @@ pmem::Capabilities recorded_capabilities() {
 
 /// What a program's crash tests saw altogether, printed when it ends.
 struct ProgramTotals {
+    std::mutex mutex;
     std::size_t recordings = 0;
     ImageTotals images;
     ~ProgramTotals() {
@@ -77,6 +78,7 @@ void CrashRegion::start_recording() {
     site_counts_.clear();
     base_.assign(memory_.begin(), memory_.end());
     recording_ = true;
+    const std::lock_guard totals_lock(program_totals.mutex);
     ++program_totals.recordings;
 }
 
@@ -104,6 +106,7 @@ ImageTotals CrashRegion::for_each_image(const ImageOptions& options, const Image
     if (!with_drop.without) with_drop.without = dropped_;
     const ImageTotals totals =
         for_each_crash_image(log_, scratch_, recorded_capabilities(), with_drop, visit);
+    const std::lock_guard lock(program_totals.mutex);
     program_totals.images.crash_points += totals.crash_points;
     program_totals.images.enumerated += totals.enumerated;
     program_totals.images.images += totals.images;

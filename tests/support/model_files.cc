@@ -55,7 +55,9 @@ ModelFiles::ModelFiles() : root_{std::make_shared<Node>()} {
 
 int ModelFiles::find(const std::string& path, NodePointer& out) const {
     if (is_handle(path)) {
-        out = open_.at(handle_of(path));
+        const auto open = open_.find(handle_of(path));
+        if (open == open_.end()) return EBADF;
+        out = open->second;
         return 0;
     }
     out = root_;
@@ -306,6 +308,7 @@ int ModelFiles::change_range(const Operation& operation) {
     if (end > kFileBytesMax) return EFBIG;
     if (!S_ISREG(node->mode)) return is_directory(node->mode) ? EISDIR : EINVAL;
     if (operation.what != Do::allocate) {
+        if (keeps(node, begin, end)) return EBUSY;
         node->blocks.erase(
             node->blocks.lower_bound(blocks_of(begin)),
             node->blocks.lower_bound(std::max(blocks_of(begin), end_of_zeroed(operation, *node))));
@@ -332,6 +335,7 @@ int ModelFiles::truncate(const Operation& operation) {
     if (is_directory(node->mode)) return EISDIR;
     if (!S_ISREG(node->mode)) return EINVAL;
     if (size < node->size) {
+        if (keeps(node, size, UINT64_MAX)) return EBUSY;
         node->blocks.erase(node->blocks.lower_bound(blocks_of(size)), node->blocks.end());
         const auto last = node->blocks.find(size / kBlockBytes);
         if (last != node->blocks.end())
@@ -406,6 +410,57 @@ int ModelFiles::set_list(const Operation& operation) {
     return 0;
 }
 
+bool ModelFiles::keeps(const NodePointer& node, std::uint64_t begin, std::uint64_t end) const {
+    const auto is_leased = [&](const auto& lease) {
+        return lease.second == node;
+    };
+    const auto is_pinned = [&](const auto& entry) {
+        const Reached& reached = entry.second;
+        return reached.pins && reached.node == node && reached.begin_block * kBlockBytes < end &&
+               begin / kBlockBytes < reached.end_block;
+    };
+    return std::ranges::any_of(exclusive_, is_leased) || std::ranges::any_of(reached_, is_pinned);
+}
+
+int ModelFiles::lease(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    if (operation.seed != 1) {
+        exclusive_.erase(operation.number);
+        return 0;
+    }
+    for (const auto& [holder, of] : exclusive_)
+        if (of == node && holder != operation.number) return EAGAIN;
+    exclusive_[operation.number] = node;
+    return 0;
+}
+
+int ModelFiles::drop_lease(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    exclusive_.erase(operation.number);
+    return 0;
+}
+
+int ModelFiles::reach(const Operation& operation) {
+    NodePointer node;
+    if (const int error = find(operation.path, node); error != 0) return error;
+    const bool pins = operation.what == Do::pin;
+    if (pins && std::ranges::any_of(exclusive_, [&](const auto& lease) {
+            return lease.second == node && lease.first != operation.number;
+        }))
+        return EAGAIN;
+    const std::uint64_t end = operation.offset + operation.length;
+    if (end > (pins ? node->size : blocks_of(node->size) * kBlockBytes)) return EINVAL;
+    const Reached reached{node, operation.offset / kBlockBytes, blocks_of(end), pins};
+    reached_[operation.number] = reached;
+    node->reached = true;
+    // No holes are left, and a write there is one in place.
+    for (std::uint64_t block = reached.begin_block; block < reached.end_block; ++block)
+        node->blocks.try_emplace(block, Bytes(kBlockBytes));
+    return 0;
+}
+
 int ModelFiles::apply(const Operation& operation) {
     switch (operation.what) {
         case Do::create:
@@ -445,10 +500,17 @@ int ModelFiles::apply(const Operation& operation) {
         case Do::change_owner:
         case Do::set_times:
             return change(operation);
+        case Do::lease:
+            return lease(operation);
+        case Do::drop_lease:
+            return drop_lease(operation);
         case Do::map:
         case Do::pin:
+            return reach(operation);
         case Do::drop:
+            return reached_.erase(operation.number) == 1 ? 0 : ENOENT;
         case Do::lose_owner:
+            reached_.clear();
             return 0;
         case Do::sync: {
             NodePointer node;
@@ -462,11 +524,12 @@ int ModelFiles::apply(const Operation& operation) {
             return 0;
         }
         case Do::release:
-            open_.erase(operation.number);
-            return 0;
+            return open_.erase(operation.number) == 1 ? 0 : EBADF;
         case Do::unmount:
         case Do::abandon:
             open_.clear();
+            exclusive_.clear();
+            reached_.clear();
             return 0;
         case Do::finish_pending:
         case Do::mount:
@@ -484,7 +547,7 @@ FileState ModelFiles::state_of(const Node& node) {
                    .device_minor = node.device_minor,
                    .size = node.size,
                    .atime = node.atime,
-                   .mtime = node.mtime,
+                   .mtime = node.reached ? std::nullopt : node.mtime,
                    .ctime = {},
                    .btime = {},
                    .flags = {},

@@ -36,6 +36,7 @@ private:
         std::uint32_t mode = 0;
         std::uint32_t nlink = 1;
         bool unnamed = false;  // never had a name
+        bool reached = false;  // ever mapped or pinned: its times advance by themselves
         std::uint32_t uid = 1000;
         std::uint32_t gid = 100;
         std::uint32_t device_major = 0;
@@ -75,9 +76,23 @@ private:
     int change(const Operation& operation);
     int set_attribute(const Operation& operation);
     int set_list(const Operation& operation);
+    int lease(const Operation& operation);
+    int drop_lease(const Operation& operation);
+    int reach(const Operation& operation);
+    /// Whether a pin or an exclusive lease keeps file bytes [begin, end), rounded outward to
+    /// blocks, where they lie (SPEC 3.6).
+    [[nodiscard]] bool keeps(const NodePointer& node, std::uint64_t begin, std::uint64_t end) const;
 
+    struct Reached {
+        NodePointer node;
+        std::uint64_t begin_block = 0;
+        std::uint64_t end_block = 0;
+        bool pins = false;
+    };
     NodePointer root_;
     std::map<std::uint32_t, NodePointer> open_;
+    std::map<std::uint32_t, NodePointer> exclusive_;  // leases, by holder
+    std::map<std::uint32_t, Reached> reached_;
 };
 
 }  // namespace pinfs::test

@@ -61,6 +61,10 @@ const char* name_of(Do what) {
             return "open";
         case Do::release:
             return "release";
+        case Do::lease:
+            return "lease";
+        case Do::drop_lease:
+            return "drop_lease";
         case Do::map:
             return "map";
         case Do::pin:
@@ -113,7 +117,9 @@ std::string Operation::text() const {
 
 Expected<Ino> Runner::find(const std::string& path) const {
     if (!is_handle(path)) return fs_.find(path);
-    return open_.at(handle_of(path));
+    const auto open = open_.find(handle_of(path));
+    if (open == open_.end()) return fail_errno(EBADF);
+    return open->second;
 }
 
 Expected<void> Runner::make(const Operation& operation, std::uint32_t mode) {
@@ -257,9 +263,14 @@ Expected<void> Runner::run_here(const Operation& operation) {
             return {};
         }
         case Do::release:
-            fs_->release(open_.at(operation.number));
+            fs_->release(TRY(find("#" + std::to_string(operation.number))));
             open_.erase(operation.number);
             return {};
+        case Do::lease:
+            return lease(TRY(find(operation.path)), operation.number,
+                         operation.seed == 1 ? pin::LeaseKind::exclusive : pin::LeaseKind::layout);
+        case Do::drop_lease:
+            return fs_->drop_lease({TRY(find(operation.path)), operation.number}, 0, 0);
         case Do::map:
         case Do::pin:
             return reach(operation);
@@ -293,7 +304,7 @@ Expected<void> Runner::run_here(const Operation& operation) {
 }
 
 /// As a process that is not there when a mount looks for it.
-Expected<void> Runner::reach(const Operation& operation) {
+Expected<void> Runner::lease(Ino ino, std::uint32_t number, pin::LeaseKind kind) {
     if (owner_.context == 0) {
         owner_ = {.context = 0,
                   .process = {.pid = (1u << 22) + 1, .start_ticks = 1, .pid_namespace = 1},
@@ -302,17 +313,21 @@ Expected<void> Runner::reach(const Operation& operation) {
         owner_.context = TRY(fs_->open_context(owner_));
         guard_ = TRY(fs_->open_guard(owner_.context));
     }
+    TRY(fs_->set_lease({ino, number}, {.kind = kind,
+                                       .offset_bytes = 0,
+                                       .length_bytes = 0,
+                                       .owner = owner_,
+                                       .user_data = 0,
+                                       .may_exclude = true}));
+    return {};
+}
+
+Expected<void> Runner::reach(const Operation& operation) {
     const bool pins = operation.what == Do::pin;
     const Ino ino = TRY(find(operation.path));
     const OpenFile file{ino, operation.number};
-    TRY(fs_->set_lease(file, {.kind = pins ? pin::LeaseKind::exclusive : pin::LeaseKind::layout,
-                              .offset_bytes = 0,
-                              .length_bytes = 0,
-                              .owner = owner_,
-                              .user_data = 0,
-                              .may_exclude = true}));
-    Reached& reached = reached_[operation.number];
-    reached.ino = ino;
+    TRY(lease(ino, operation.number, pins ? pin::LeaseKind::exclusive : pin::LeaseKind::layout));
+    Reached reached{.ino = ino};
     if (pins) {
         const auto pinned = fs_->pin(file, {.offset_bytes = operation.offset,
                                             .length_bytes = operation.length,
@@ -329,10 +344,12 @@ Expected<void> Runner::reach(const Operation& operation) {
                                          .guard = guard_}))
                          .id;
     }
+    reached_[operation.number] = reached;
     return {};
 }
 
 Expected<void> Runner::drop(std::uint32_t number) {
+    if (!reached_.contains(number)) return fail(Cause::no_such_record);
     const Reached reached = reached_.at(number);
     reached_.erase(number);
     return reached.generation == 0 ? fs_->unmap(owner_.context, reached.id)

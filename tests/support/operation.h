@@ -41,6 +41,8 @@ enum class Do : std::uint8_t {
     sync,              // path
     open,              // path, number: n of "#n"
     release,           // number
+    lease,             // path: an open file, number: n of the holder, seed 1: exclusive
+    drop_lease,        // path: the same, number
     map,               // path: an open file, offset, length, number: n of the map or pin
     pin,               // the same
     drop,              // number: unmaps or unpins
@@ -92,6 +94,7 @@ private:
 
     Mounted& fs_;
     Expected<void> reach(const Operation& operation);
+    Expected<void> lease(Ino ino, std::uint32_t number, pin::LeaseKind kind);
     Expected<void> drop(std::uint32_t number);
 
     struct Reached {

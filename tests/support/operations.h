@@ -116,6 +116,14 @@ inline Operation sync(std::string path) { return {.what = Do::sync, .path = std:
 inline Operation open(std::string path, std::uint32_t handle) {
     return {.what = Do::open, .path = std::move(path), .number = handle};
 }
+/// Of the whole file.
+inline Operation lease(std::string path, std::uint32_t number, bool exclusive) {
+    return {
+        .what = Do::lease, .path = std::move(path), .seed = exclusive ? 1u : 0u, .number = number};
+}
+inline Operation drop_lease(std::string path, std::uint32_t number) {
+    return {.what = Do::drop_lease, .path = std::move(path), .number = number};
+}
 inline Operation map(std::string path, std::uint64_t offset, std::uint64_t length,
                      std::uint32_t number) {
     return {.what = Do::map,

@@ -18,20 +18,33 @@ constexpr std::size_t kWordBytes8 = 8;
 
 /// What this program judged, printed when it ends.
 struct Judged {
-    std::size_t workloads = 0;
-    std::size_t images = 0;
-    std::size_t used = 0;
-    std::size_t in_recovery = 0;
+    std::atomic<std::size_t> workloads = 0;
+    std::atomic<std::size_t> images = 0;
+    std::atomic<std::size_t> used = 0;
+    std::atomic<std::size_t> in_recovery = 0;
     double seconds = 0;
     ~Judged() {
         if (workloads == 0) return;
+        const std::size_t all = images + in_recovery;
         std::printf(
             "judged: %zu workloads, %zu images (%zu of them used, %zu more from crashes in "
             "recovery), %.1f s, %.0f images per second\n",
-            workloads, images + in_recovery, used, in_recovery, seconds,
-            static_cast<double>(images + in_recovery) / std::max(seconds, 1e-3));
+            workloads.load(), all, used.load(), in_recovery.load(), seconds,
+            static_cast<double>(all) / std::max(seconds, 1e-3));
     }
 } judged;
+
+/// Counts the time until it goes; not while others count.
+class Timer {
+public:
+    ~Timer() {
+        judged.seconds +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+    }
+
+private:
+    const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+};
 
 Bytes padded(const FileState& file, std::uint64_t block) {
     const std::uint64_t begin = block * kBlockBytes;
@@ -131,6 +144,16 @@ std::string Timeline::judge(const Snapshot& found, std::uint64_t completed) cons
     return "neither the state before:\n" + old_differs + "nor the state after:\n" + new_differs;
 }
 
+Records records_of(Volume& volume) {
+    Records records;
+    for (const PinnedItem& item : must(volume.pinned())) {
+        if (item.kind == PinnedItem::Kind::lease || item.kind == PinnedItem::Kind::orphan) continue;
+        records.insert({static_cast<std::uint64_t>(item.kind), item.id, item.ino.value, item.begin,
+                        item.end, item.region_offset});
+    }
+    return records;
+}
+
 void Recording::use_up(Mounted& fs) const {
     const Snapshot seen = fs.snapshot();
     // Bytes beyond the end, whatever they were, never become readable.
@@ -183,6 +206,10 @@ std::string Recording::judge(CrashImage& image, Depth depth) {
         Mounted fs{image.region, same_boot};
         Snapshot found = fs.snapshot();
         if (std::string wrong = judge_state(found, image.completed); !wrong.empty()) return wrong;
+        if (same_boot)
+            if (std::string wrong = judge_records(records_of(fs.volume()), image.completed);
+                !wrong.empty())
+                return wrong;
         if (depth == Depth::state) return {};
         must(fs->finish_pending());
         if (same_boot)  // a map or pin of a dead process ends: the file counts as written
@@ -233,6 +260,7 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     ModelFiles model;
     std::set<std::uint64_t> lazy;  // inodes with times in memory alone
     bool owner_lost = false;       // files that it had mapped count as written once that is over
+    bool any_reached = false;      // then sync counts as writing too
     Snapshot last;
     // Runs an operation; says how it may be found half done.
     const auto run = [&](const Operation& operation) {
@@ -249,11 +277,14 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
                 lazy.insert(ino->value);
         }
         const bool reaches = operation.what == Do::map || operation.what == Do::pin;
+        any_reached = any_reached || reaches;
         if (operation.what == Do::drop) lazy.insert(runner.reached(operation.number).value);
         owner_lost = owner_lost || operation.what == Do::lose_owner;
-        if (reaches) lazy.insert(must(runner.find(operation.path)).value);
+        if (const auto file = runner.find(operation.path); reaches && file)
+            lazy.insert(file->value);
         if (operation.what == Do::release)
-            lazy.erase(must(runner.find("#" + std::to_string(operation.number))).value);
+            if (const auto file = runner.find("#" + std::to_string(operation.number)); file)
+                lazy.erase(file->value);
         const int expected = model.apply(operation);
         const auto done = runner.run(operation);
         if ((done ? 0 : done.error().number()) != expected)
@@ -281,6 +312,13 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
         return seen;
     };
     for (const Operation& operation : workload.before) (void)run(operation);
+    const auto note_records = [&] {
+        if (fs.is_mounted())
+            records_.push_back(records_of(fs.volume()));
+        else
+            records_.push_back(records_.empty() ? Records{} : records_.back());
+    };
+    note_records();
     if (fs.is_mounted()) {
         timeline_.start(last = state(false));
     } else {
@@ -294,11 +332,31 @@ RecordedWorkload::RecordedWorkload(const Workload& workload) : Recording{workloa
     for (const Operation& operation : workload.recorded) {
         const auto partly = run(operation);
         crash().mark(++completed);
-        last = state(operation.what == Do::sync || operation.what == Do::release ||
-                     (operation.what == Do::finish_pending && !owner_lost));
+        last =
+            state((operation.what == Do::sync && !any_reached) || operation.what == Do::release ||
+                  (operation.what == Do::finish_pending && !owner_lost));
         timeline_.add(last, partly);
+        note_records();
     }
     crash().stop_recording();
+}
+
+/// An operation may make and end records one by one; those that it leaves alone are there.
+std::string RecordedWorkload::judge_records(const Records& found, std::uint64_t completed) const {
+    const Records& before = records_.at(completed);
+    const Records& after = completed + 1 == records_.size() ? before : records_[completed + 1];
+    const auto text = [](const Record& record) {
+        std::string numbers;
+        for (const std::uint64_t number : record) numbers += " " + std::to_string(number);
+        return numbers;
+    };
+    for (const Record& record : before)
+        if (after.contains(record) && !found.contains(record))
+            return "not on record any more:" + text(record);
+    for (const Record& record : found)
+        if (!before.contains(record) && !after.contains(record))
+            return "on record, though nothing made it:" + text(record);
+    return {};
 }
 
 RecordedThreads::RecordedThreads(const Workload& common, const std::vector<Operations>& threads)
@@ -371,20 +429,47 @@ Effort effort() {
     const char* const given = std::getenv("PINFS_CRASH_EFFORT");
     const std::string which = given != nullptr ? given : "default";
     if (which == "nightly")
-        return {.per_fence_max = 512, .use_every = 4, .recovery_every = 50, .scale = 20};
+        return {.per_fence_max = 512,
+                .use_every = 4,
+                .recovery_every = 50,
+                .pairs = SIZE_MAX,
+                .triples = 30'000,
+                .scale = 20};
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return {.per_fence_max = 20, .use_every = 16, .recovery_every = 400, .scale = 0.2};
+    return {.per_fence_max = 20,
+            .use_every = 16,
+            .recovery_every = 400,
+            .pairs = 200,
+            .triples = 50,
+            .scale = 0.2};
 #endif
     if (which == "quick")
-        return {.per_fence_max = 40, .use_every = 12, .recovery_every = 300, .scale = 0.5};
-    return {.per_fence_max = 64, .use_every = 10, .recovery_every = 200, .scale = 1};
+        return {.per_fence_max = 40,
+                .use_every = 12,
+                .recovery_every = 300,
+                .pairs = 300,
+                .triples = 60,
+                .scale = 0.5};
+    return {.per_fence_max = 64,
+            .use_every = 10,
+            .recovery_every = 200,
+            .pairs = SIZE_MAX,
+            .triples = 500,
+            .scale = 1};
 }
 
-void judge_images(Recording& recording, const Effort& effort, std::uint64_t seed) {
-    const auto began = std::chrono::steady_clock::now();
+namespace {
+
+void judge_untimed(Recording& recording, const Effort& effort, std::uint64_t seed) {
     ++judged.workloads;
     recording.crash().for_each_image(
-        {.per_fence_max = std::min(effort.per_fence_max, recording.per_fence_max()), .seed = seed},
+        {.per_fence_max = std::min(effort.per_fence_max, recording.per_fence_max()),
+         .from_completed = recording.judged_from(),
+         .seed = seed,
+         .recover =
+             [](pmem::Region& region) {
+                 (void)Volume::mount(region, mount_options());
+             }},
         [&](CrashImage& image) {
             Depth depth = Depth::state;
             if (image.index % effort.use_every == 0) depth = Depth::use;
@@ -397,21 +482,36 @@ void judge_images(Recording& recording, const Effort& effort, std::uint64_t seed
                                          std::to_string(image.completed) +
                                          " operations completed:\n" + wrong);
         });
-    judged.seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+}  // namespace
+
+void judge_images(Recording& recording, const Effort& effort, std::uint64_t seed) {
+    const Timer timer;
+    judge_untimed(recording, effort, seed);
 }
 
 std::vector<std::string> judge_workloads(const std::vector<Workload>& workloads,
                                          const Effort& effort, std::uint64_t seed) {
+    const Timer timer;
     std::vector<std::string> failures;
-    for (const Workload& workload : workloads) {
-        try {
-            RecordedWorkload recording{workload};
-            judge_images(recording, effort, seed);
-        } catch (const std::exception& error) {
-            failures.push_back(workload.name + ": " + error.what());
+    std::mutex mutex;
+    std::atomic<std::size_t> next{0};
+    const auto work = [&] {
+        for (std::size_t i = next++; i < workloads.size(); i = next++) {
+            try {
+                RecordedWorkload recording{workloads[i]};
+                judge_untimed(recording, effort, seed);
+            } catch (const std::exception& error) {
+                const std::scoped_lock lock{mutex};
+                failures.push_back(workloads[i].name + ": " + error.what());
+            }
         }
-    }
+    };
+    std::vector<std::thread> others;
+    for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i) others.emplace_back(work);
+    work();
+    for (std::thread& other : others) other.join();
     return failures;
 }
 

@@ -8,6 +8,7 @@
 // Then it is used: extended files read as zeros, everything is removed, every block comes back.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,6 +28,7 @@ struct Workload {
     MountedOptions fs = {};
     Operations before = {};  ///< not recorded
     Operations recorded = {};
+    std::uint64_t judged_from = 0;  ///< operations that others judge: crashes come after these
     std::size_t per_fence_max = SIZE_MAX;  ///< images, where each costs much
 };
 
@@ -54,6 +56,13 @@ private:
     std::vector<std::optional<Partly>> partly_;
 };
 
+/// What is on record of maps, pins and holds: kind, id, inode, range of the file, and where a hold
+/// lies.
+using Record = std::array<std::uint64_t, 6>;
+using Records = std::set<Record>;
+/// Of a mounted file system.
+Records records_of(Volume& volume);
+
 /// How far an image is looked into.
 enum class Depth : std::uint8_t {
     state,     ///< check, mount, compare
@@ -64,7 +73,10 @@ enum class Depth : std::uint8_t {
 class Recording {
 public:
     explicit Recording(const Workload& workload)
-        : name_{workload.name}, per_fence_max_{workload.per_fence_max}, crash_{workload.fs.bytes} {}
+        : name_{workload.name},
+          per_fence_max_{workload.per_fence_max},
+          judged_from_{workload.judged_from},
+          crash_{workload.fs.bytes} {}
     virtual ~Recording() = default;
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
@@ -72,12 +84,17 @@ public:
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] CrashRegion& crash() { return crash_; }
     [[nodiscard]] std::size_t per_fence_max() const { return per_fence_max_; }
+    [[nodiscard]] std::uint64_t judged_from() const { return judged_from_; }
     /// Empty if the image is good.
     [[nodiscard]] virtual std::string judge(CrashImage& image, Depth depth);
 
 protected:
     [[nodiscard]] virtual std::string judge_state(const Snapshot& found,
                                                   std::uint64_t completed) const = 0;
+    /// Of an image that is mounted in the boot in which its maps and pins were made.
+    [[nodiscard]] virtual std::string judge_records(const Records&, std::uint64_t) const {
+        return {};
+    }
     [[nodiscard]] std::string judge_recovery(CrashImage& image);
     void set_free_when_empty(std::uint64_t blocks) { free_when_empty_ = blocks; }
     /// Uses a mounted file system and empties it; throws what is wrong. Leaves it unmounted.
@@ -86,6 +103,7 @@ protected:
 private:
     const std::string name_;
     const std::size_t per_fence_max_;
+    const std::uint64_t judged_from_;
     CrashRegion crash_;
     std::uint64_t free_when_empty_ = 0;
 };
@@ -100,9 +118,11 @@ protected:
     std::string judge_state(const Snapshot& found, std::uint64_t completed) const override {
         return timeline_.judge(found, completed);
     }
+    std::string judge_records(const Records& found, std::uint64_t completed) const override;
 
 private:
     Timeline timeline_;
+    std::vector<Records> records_;  // one more than operations
 };
 
 /// Several threads, each with its own directory "/0", "/1", ... (which must be there) and its own
@@ -123,14 +143,16 @@ struct Effort {
     std::size_t per_fence_max;   ///< images
     std::size_t use_every;       ///< images of which one is used
     std::size_t recovery_every;  ///< images of which one is crashed again
-    double scale;                ///< of numbers of random workloads
+    std::size_t pairs;           ///< of operations, and
+    std::size_t triples;
+    double scale;  ///< of numbers of other random workloads
 };
 Effort effort();
 
 /// Judges the images of a recording; throws at the first bad one, with all it takes to make it
 /// again. Counts what it saw for the line that the program prints at its end.
 void judge_images(Recording& recording, const Effort& effort, std::uint64_t seed);
-/// All of a list. Failures do not stop the others: they are returned, one text each.
+/// All of a list, on all cores. Failures do not stop the others: they are returned, one text each.
 std::vector<std::string> judge_workloads(const std::vector<Workload>& workloads,
                                          const Effort& effort, std::uint64_t seed);
 

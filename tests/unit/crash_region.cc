@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/support/mounted.h"
 #include "tests/support/seed.h"
 
 namespace {
@@ -221,6 +222,44 @@ TEST_CASE("crash_region: a large set is sampled: nothing, all, lines alone, pref
         CHECK(image.index == 100);
         CHECK(image.label == labels[100]);
     });
+}
+
+TEST_CASE("crash_region: of a large set, lines that recovery reads are varied by themselves",
+          "[support][unit]") {
+    constexpr std::uint64_t kLines = 300;
+    const std::set<std::uint64_t> read{7, 100, 101};
+    CrashRegion crash{64_KiB};
+    crash.record([&] {
+        for (std::uint64_t i = 0; i < kLines; ++i) store_only(crash, 4096 + i * kLineBytes, {1});
+    });
+    std::set<Words> of_these;
+    std::size_t alone = 0;
+    const ImageOptions options{
+        .per_fence_max = 64,
+        .seed = 5,
+        .without = kNotFlushedSite,
+        .recover = [&](pmem::Region& region) {
+            Words word(1);
+            for (const std::uint64_t i : read)
+                must(region.read(4096 + i * kLineBytes, std::as_writable_bytes(std::span(word))));
+        }};
+    crash.for_each_image(options, [&](CrashImage& image) {
+        if (image.label.find("of what recovery reads") == std::string::npos) return;
+        ++alone;
+        Words these;
+        std::set<std::uint64_t> others;
+        for (std::uint64_t i = 0; i < kLines; ++i) {
+            const std::uint64_t value = word_at(image.memory, 4096 + i * kLineBytes);
+            if (read.contains(i))
+                these.push_back(value);
+            else
+                others.insert(value);
+        }
+        of_these.insert(these);
+        CHECK(others.size() == 1);
+    });
+    CHECK(alone > 4);
+    CHECK(of_these.size() > 4);
 }
 
 TEST_CASE("crash_region: what a visitor does to an image is not in the next one",
