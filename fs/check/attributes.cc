@@ -13,47 +13,13 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/check/values.h"
 #include "fs/check/walk.h"
 #include "fs/format/access_list.h"
 #include "fs/format/tree.h"
 
 namespace pinfs::checking {
 namespace {
-
-/// What a list says of the mode; nullopt if it is no list. Written from FORMAT.md, "Access lists".
-std::optional<std::uint32_t> permissions_of_list(std::string_view value) {
-    media::AccessListHead head{};
-    if (value.size() < sizeof head || value.size() > media::kAccessListBytesMax) return {};
-    std::memcpy(&head, value.data(), sizeof head);
-    value.remove_prefix(sizeof head);
-    if (head.version != media::kAccessListVersion) return {};
-    std::map<std::uint32_t, std::uint32_t> permissions;  // by tag; the last of each
-    std::uint32_t highest = 0;
-    for (; value.size() >= sizeof(media::AccessEntry);
-         value.remove_prefix(sizeof(media::AccessEntry))) {
-        media::AccessEntry entry;
-        std::memcpy(&entry, value.data(), sizeof entry);
-        const bool named = entry.tag == media::kAccessUser || entry.tag == media::kAccessGroup;
-        if (entry.tag < highest || entry.permissions > 7) return {};
-        if (named ? entry.id == media::kAccessNobody : permissions.contains(entry.tag)) return {};
-        permissions[entry.tag] = entry.permissions;
-        highest = entry.tag;
-    }
-    const bool names_somebody =
-        permissions.contains(media::kAccessUser) || permissions.contains(media::kAccessGroup);
-    std::set<std::uint32_t> tags{media::kAccessOwner, media::kAccessOwningGroup,
-                                 media::kAccessOther};
-    for (const std::uint32_t tag : tags)
-        if (!permissions.contains(tag)) return {};
-    tags.insert({media::kAccessUser, media::kAccessGroup, media::kAccessMask});
-    for (const auto& [tag, ignored] : permissions)
-        if (!tags.contains(tag)) return {};
-    const auto mask = permissions.find(media::kAccessMask);
-    if (!value.empty() || (names_somebody && mask == permissions.end())) return {};
-    const std::uint32_t group =
-        mask != permissions.end() ? mask->second : permissions[media::kAccessOwningGroup];
-    return permissions[media::kAccessOwner] << 6 | group << 3 | permissions[media::kAccessOther];
-}
 
 void judge_list(Walk& walk, const Subject& subject, std::string_view name, std::string_view value) {
     const bool is_default = name == media::kDefaultListName;
@@ -123,6 +89,41 @@ void judge_entries(Walk& walk, const Subject& subject, std::string_view bytes) {
 }
 
 }  // namespace
+
+// Written from FORMAT.md, "Access lists".
+std::optional<std::uint32_t> permissions_of_list(std::string_view value) {
+    media::AccessListHead head{};
+    if (value.size() < sizeof head || value.size() > media::kAccessListBytesMax) return {};
+    std::memcpy(&head, value.data(), sizeof head);
+    value.remove_prefix(sizeof head);
+    if (head.version != media::kAccessListVersion) return {};
+    std::map<std::uint32_t, std::uint32_t> permissions;  // by tag; the last of each
+    std::uint32_t highest = 0;
+    for (; value.size() >= sizeof(media::AccessEntry);
+         value.remove_prefix(sizeof(media::AccessEntry))) {
+        media::AccessEntry entry;
+        std::memcpy(&entry, value.data(), sizeof entry);
+        const bool named = entry.tag == media::kAccessUser || entry.tag == media::kAccessGroup;
+        if (entry.tag < highest || entry.permissions > 7) return {};
+        if (named ? entry.id == media::kAccessNobody : permissions.contains(entry.tag)) return {};
+        permissions[entry.tag] = entry.permissions;
+        highest = entry.tag;
+    }
+    const bool names_somebody =
+        permissions.contains(media::kAccessUser) || permissions.contains(media::kAccessGroup);
+    std::set<std::uint32_t> tags{media::kAccessOwner, media::kAccessOwningGroup,
+                                 media::kAccessOther};
+    for (const std::uint32_t tag : tags)
+        if (!permissions.contains(tag)) return {};
+    tags.insert({media::kAccessUser, media::kAccessGroup, media::kAccessMask});
+    for (const auto& [tag, ignored] : permissions)
+        if (!tags.contains(tag)) return {};
+    const auto mask = permissions.find(media::kAccessMask);
+    if (!value.empty() || (names_somebody && mask == permissions.end())) return {};
+    const std::uint32_t group =
+        mask != permissions.end() ? mask->second : permissions[media::kAccessOwningGroup];
+    return permissions[media::kAccessOwner] << 6 | group << 3 | permissions[media::kAccessOther];
+}
 
 Owned walk_attributes(Walk& walk, const Subject& subject) {
     const media::Inode& inode = subject.inode;

@@ -2,12 +2,11 @@
 #include "fs/check/check.h"
 
 #include <new>
+#include <utility>
 
-#include "fs/check/journal.h"
-#include "fs/check/space.h"
 #include "fs/check/state.h"
 #include "fs/check/superblock.h"
-#include "fs/check/walk.h"
+#include "fs/check/survey.h"
 #include "fs/format/group.h"
 
 namespace pinfs::checking {
@@ -36,34 +35,6 @@ void walk_all(Walk& walk) {
     walk_records(walk);
 }
 
-// The walk once more, to learn who claims the blocks that were claimed twice.
-void report_shared(const Image& image, const media::State& state,
-                   const std::vector<BlockRun>& shared) {
-    CheckReport unheard;
-    Findings silent(unheard, 0);
-    const Image same(image, silent);
-    Claims claims(image.blocks());
-    claims.watch(shared);
-    Walk walk{.image = same, .claims = claims, .state = state, .inodes = {}, .totals = {}};
-    walk_all(walk);
-    for (const Claims::Watched& watched : claims.watched()) {
-        std::string owners;
-        std::uint64_t ino = 0;
-        for (const Owner& owner : watched.owners) {
-            if (!owners.empty()) owners += " and by ";
-            owners += name_of(owner);
-            if (owner.kind == OwnerKind::tree || owner.kind == OwnerKind::attributes ||
-                owner.kind == OwnerKind::data)
-                ino = owner.id;
-        }
-        if (watched.more != 0) owners += " and " + std::to_string(watched.more) + " more";
-        image.findings().add(FindingKind::block_shared, watched.run.begin * kBlockBytes, ino,
-                             "%lu %s claimed by %s", watched.run.count,
-                             watched.run.count == 1 ? "block is" : "blocks from there on are",
-                             owners.c_str());
-    }
-}
-
 void judge_totals(const Image& image, const LaneTotals& lanes, const Space& space,
                   const Walk* walk) {
     const std::uint64_t at = image.superblock().lanes_offset;
@@ -78,59 +49,99 @@ void judge_totals(const Image& image, const LaneTotals& lanes, const Space& spac
                              lanes.inodes, walk->inodes_used);
 }
 
-// Everything behind the superblock.
-void judge_region(Image& image, CheckTotals& totals) {
-    const Journal journal(image);
-    totals.blocks = image.blocks();
-    totals.lanes_sealed = journal.sealed();
+}  // namespace
 
-    const std::optional<media::State> state = judge_state(image);
+Survey::Survey(const pmem::Region& region, const CheckOptions& wanted)
+    : options(wanted), findings(report, wanted.findings_max), image(region, findings) {}
+
+Expected<std::unique_ptr<Survey>> Survey::make(const pmem::Region& region,
+                                               const CheckOptions& options) {
+    if (region.bytes() < media::kRegionBytesMin) return fail(Cause::region_too_small);
+    try {
+        std::unique_ptr<Survey> survey{new Survey(region, options)};
+        const auto superblock = TRY(judge_superblocks(survey->image, region.bytes()));
+        if (superblock) {
+            survey->image.set_superblock(*superblock);
+            survey->judge_region();
+        }
+        return survey;
+    } catch (const std::bad_alloc&) {
+        return fail(Cause::out_of_memory);
+    }
+}
+
+// Everything behind the superblock.
+void Survey::judge_region() {
+    journal.emplace(image);
+    report.totals.blocks = image.blocks();
+    report.totals.lanes_sealed = journal->sealed();
+
+    state = judge_state(image);
     const LaneTotals lanes = judge_lane_states(image);
     if (!state) {
         // Without the roots nothing has an owner: groups are held against themselves.
-        judge_totals(image, lanes, judge_groups(image, nullptr), nullptr);
+        space = judge_groups(image, nullptr);
+        judge_totals(image, lanes, space, nullptr);
         return;
     }
     judge_finished_requests(image, state->generation_limit);
 
-    Claims claims(image.blocks());
-    Walk walk{.image = image, .claims = claims, .state = *state, .inodes = {}, .totals = {}};
-    walk_all(walk);
-    judge_names(walk);
-    if (!claims.shared().empty()) report_shared(image, *state, claims.shared());
-    const Space space = judge_groups(image, &claims);
-    judge_totals(image, lanes, space, &walk);
+    claims.emplace(image.blocks(), options.shared_max);
+    walk.reset(new Walk{.image = image,
+                        .claims = *claims,
+                        .state = *state,
+                        .inodes = {},
+                        .totals = {},
+                        .progress = options.progress});
+    walk_all(*walk);
+    judge_names(*walk);
+    if (!claims->shared().empty()) report_shared();
+    space = judge_groups(image, &*claims);
+    judge_totals(image, lanes, space, walk.get());
 
-    totals.files = walk.totals.files;
-    totals.directories = walk.totals.directories;
-    totals.orphans = walk.totals.orphans;
-    totals.records = walk.totals.records;
+    CheckTotals& totals = report.totals;
+    totals.files = walk->totals.files;
+    totals.directories = walk->totals.directories;
+    totals.orphans = walk->totals.orphans;
+    totals.records = walk->totals.records;
     totals.blocks_used = space.claimed;
     totals.mounted = state->mounted != 0;
+    if (options.progress) options.progress(100);
 }
 
-}  // namespace
+// The walk once more, to learn who claims the blocks that were claimed twice.
+void Survey::report_shared() {
+    CheckReport unheard;
+    Findings silent(unheard, 0);
+    const Image same(image, silent);
+    Claims watching(image.blocks());
+    watching.watch(claims->shared(), options.owners_max);
+    Walk again{.image = same, .claims = watching, .state = *state, .inodes = {}, .totals = {}};
+    walk_all(again);
+    shared = watching.watched();
+    for (const Claims::Watched& watched : shared) {
+        std::string owners;
+        std::uint64_t ino = 0;
+        for (const Owner& owner : watched.owners) {
+            if (!owners.empty()) owners += " and by ";
+            owners += name_of(owner);
+            if (is_of_inode(owner)) ino = owner.id;
+        }
+        if (watched.more != 0) owners += " and " + std::to_string(watched.more) + " more";
+        image.findings().add(FindingKind::block_shared, watched.run.begin * kBlockBytes, ino,
+                             "%lu %s claimed by %s", watched.run.count,
+                             watched.run.count == 1 ? "block is" : "blocks from there on are",
+                             owners.c_str());
+    }
+}
+
 }  // namespace pinfs::checking
 
 namespace pinfs {
 
 Expected<CheckReport> check(pmem::Region& region, const CheckOptions& options) {
-    using namespace checking;
-    if (region.bytes() < media::kRegionBytesMin) return fail(Cause::region_too_small);
-    try {
-        CheckReport report;
-        Findings findings(report, options.findings_max);
-        Image image(region, findings);
-        const std::optional<media::Superblock> superblock =
-            TRY(judge_superblocks(image, region.bytes()));
-        if (superblock) {
-            image.set_superblock(*superblock);
-            judge_region(image, report.totals);
-        }
-        return report;
-    } catch (const std::bad_alloc&) {
-        return fail(Cause::out_of_memory);
-    }
+    const auto survey = TRY(checking::Survey::make(region, options));
+    return std::move(survey->report);
 }
 
 }  // namespace pinfs

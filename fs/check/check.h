@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -151,6 +152,10 @@ struct CheckReport {
 
 struct CheckOptions {
     std::size_t findings_max = 1000;
+    std::size_t shared_max = 256;  ///< runs of blocks with two owners that are told
+    std::size_t owners_max = 4;    ///< of each of them
+    /// Told how much is done, from 0 to 100, rising; may be called often.
+    std::function<void(unsigned percent)> progress = {};
 };
 
 /// Judges the whole region. What is wrong in it is a finding; an error is what keeps a judgement

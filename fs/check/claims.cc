@@ -42,7 +42,8 @@ std::string name_of(const Owner& owner) {
     return "something unknown";
 }
 
-Claims::Claims(std::uint64_t blocks) : allowance_(2 * blocks) {
+Claims::Claims(std::uint64_t blocks, std::size_t shared_max)
+    : allowance_(2 * blocks), shared_max_(shared_max) {
     // Whole groups, so that a group's bits can be compared at once. Zeroed by calloc: pages of a
     // large region that are not touched take no memory.
     const std::uint64_t groups = (blocks + media::kGroupBlocks - 1) / media::kGroupBlocks;
@@ -81,7 +82,7 @@ void Claims::note_shared(std::uint64_t begin, std::uint64_t bits) {
         const BlockRun run{begin + first, count};
         if (!shared_.empty() && shared_.back().end() == run.begin)
             shared_.back().count += run.count;
-        else if (shared_.size() < kSharedMax)
+        else if (shared_.size() < shared_max_)
             shared_.push_back(run);
         else
             return;
@@ -90,7 +91,8 @@ void Claims::note_shared(std::uint64_t begin, std::uint64_t bits) {
     }
 }
 
-void Claims::watch(std::vector<BlockRun> runs) {
+void Claims::watch(std::vector<BlockRun> runs, std::size_t owners_max) {
+    owners_max_ = owners_max;
     // Three claims to one place leave it twice; overlapping runs become one.
     std::sort(runs.begin(), runs.end());
     for (const BlockRun& run : runs) {
@@ -108,7 +110,7 @@ void Claims::note_watched(std::uint64_t begin, std::uint64_t end, const Owner& o
         watched_.begin(), watched_.end(), begin,
         [](const Watched& candidate, std::uint64_t block) { return candidate.run.end() <= block; });
     for (; watched != watched_.end() && watched->run.begin < end; ++watched) {
-        if (watched->owners.size() < kOwnersMax)
+        if (watched->owners.size() < owners_max_)
             watched->owners.push_back(owner);
         else
             ++watched->more;

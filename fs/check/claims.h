@@ -45,11 +45,16 @@ struct Owner {
     bool operator==(const Owner&) const = default;
 };
 std::string name_of(const Owner& owner);
+/// Its id is an inode's.
+inline bool is_of_inode(const Owner& owner) {
+    return owner.kind == OwnerKind::tree || owner.kind == OwnerKind::attributes ||
+           owner.kind == OwnerKind::data;
+}
 
 class Claims {
 public:
     /// Throws bad_alloc.
-    explicit Claims(std::uint64_t blocks);
+    explicit Claims(std::uint64_t blocks, std::size_t shared_max = 0);
 
     /// Claims [begin, begin + count), inside the region. True if none of them was claimed before
     /// (and claims have not come to too much).
@@ -57,22 +62,23 @@ public:
 
     /// A bit a block, 1 where claimed; bits beyond the region's end are 0.
     [[nodiscard]] const std::uint64_t* words() const { return words_.get(); }
+    [[nodiscard]] bool has(std::uint64_t block) const {
+        return (words_[block / 64] >> block % 64 & 1) != 0;
+    }
 
-    /// Blocks claimed more than once, in the order of the claims, the first kSharedMax runs.
+    /// Blocks claimed more than once, in the order of the claims, the first `shared_max` runs.
     [[nodiscard]] const std::vector<BlockRun>& shared() const { return shared_; }
 
     /// From now on every claim that meets one of `runs` is noted.
-    void watch(std::vector<BlockRun> runs);
-    /// Who claimed run `i` of those watched, in order of first block; at most kOwnersMax are kept.
+    /// Of each the first `owners_max` owners are kept.
+    void watch(std::vector<BlockRun> runs, std::size_t owners_max);
+    /// Who claimed a run, in the order of the claims; in order of first block.
     struct Watched {
         BlockRun run;
         std::vector<Owner> owners;
         std::uint64_t more = 0;
     };
     [[nodiscard]] const std::vector<Watched>& watched() const { return watched_; }
-
-    static constexpr std::size_t kSharedMax = 256;
-    static constexpr std::size_t kOwnersMax = 4;
 
 private:
     struct Free {
@@ -83,6 +89,8 @@ private:
 
     std::unique_ptr<std::uint64_t[], Free> words_;
     std::uint64_t allowance_;  // blocks that may still be claimed, with those claimed twice
+    std::size_t shared_max_;
+    std::size_t owners_max_ = 0;
     std::vector<BlockRun> shared_;
     std::vector<Watched> watched_;
 };

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fs/check/tree.h"
+#include "fs/check/values.h"
 
 namespace pinfs::checking {
 namespace {
@@ -21,13 +22,6 @@ constexpr std::uint64_t kHashMax = (std::uint64_t{1} << media::kNameHashBits) - 
 constexpr std::uint64_t kKeyMin = std::uint64_t{1} << media::kNameCollisionBits;
 constexpr std::uint64_t kKeyEnd = std::uint64_t{1}
                                   << (media::kNameHashBits + media::kNameCollisionBits);
-
-// The upper bits of a name's key.
-std::uint64_t hash_of(std::string_view name, const media::Superblock& superblock) {
-    const std::uint64_t hash =
-        XXH3_64bits_withSeed(name.data(), name.size(), superblock.name_hash_seed);
-    return std::min((hash >> (64 - superblock.name_hash_bits)) + 1, kHashMax);
-}
 
 class Entries final : public TreeWalk::Sink {
 public:
@@ -102,8 +96,7 @@ void Entries::judge(const media::DirectoryEntry& entry, std::string_view name,
 
 void Entries::judge_name(const media::DirectoryEntry& entry, std::string_view name,
                          const TreeWalk::Leaf& leaf) {
-    if (name.empty() || name == "." || name == ".." ||
-        name.find_first_of(std::string_view("/\0", 2)) != std::string_view::npos)
+    if (!is_name(name))
         findings_.add(FindingKind::entry_name, leaf.offset, ino_,
                       "an entry for inode %lu has the name \"%s\"", entry.ino,
                       printable(name).c_str());
@@ -161,6 +154,17 @@ void Entries::judge_target(const media::DirectoryEntry& entry, std::string_view 
 }
 
 }  // namespace
+
+bool is_name(std::string_view name) {
+    return !name.empty() && name != "." && name != ".." &&
+           name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
+}
+
+std::uint64_t hash_of(std::string_view name, const media::Superblock& superblock) {
+    const std::uint64_t hash =
+        XXH3_64bits_withSeed(name.data(), name.size(), superblock.name_hash_seed);
+    return std::min((hash >> (64 - superblock.name_hash_bits)) + 1, kHashMax);
+}
 
 Owned walk_directory(Walk& walk, const Subject& subject) {
     const media::Inode& inode = subject.inode;

@@ -43,18 +43,24 @@ void Findings::add(FindingKind kind, std::uint64_t offset, std::uint64_t ino, co
         ++report_.findings_dropped;
         return;
     }
-    // A name of 255 bytes, all escaped, and the longest sentence fit.
-    std::array<char, 1536> sentence{};
     std::va_list arguments;
     va_start(arguments, format);
-    std::vsnprintf(sentence.data(), sentence.size(), format, arguments);
+    std::string text = sentence_at(offset, ino, format, arguments);
     va_end(arguments);
+    report_.findings.push_back({kind, offset, ino, std::move(text)});
+}
 
+std::string sentence_at(std::uint64_t offset, std::uint64_t ino, const char* format,
+                        std::va_list arguments) {
+    // A name of 255 bytes, all escaped, and the longest sentence fit.
+    std::array<char, 1536> sentence{};
+    std::vsnprintf(sentence.data(), sentence.size(), format, arguments);
     std::string text;
     if (ino != 0) text.append("inode ").append(std::to_string(ino)).append(", ");
-    text.append("region offset ").append(std::to_string(offset)).append(": ");
-    text.append(sentence.data());
-    report_.findings.push_back({kind, offset, ino, std::move(text)});
+    return text.append("region offset ")
+        .append(std::to_string(offset))
+        .append(": ")
+        .append(sentence.data());
 }
 
 std::string printable(std::string_view name) {

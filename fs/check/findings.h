@@ -4,6 +4,7 @@
 // "inode 17, region offset 8192: ..." or "region offset 8192: ...".
 #pragma once
 
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -26,6 +27,10 @@ private:
     CheckReport& report_;
     std::size_t max_;
 };
+
+/// `format` and what follows, with the place before it.
+std::string sentence_at(std::uint64_t offset, std::uint64_t ino, const char* format,
+                        std::va_list arguments);
 
 /// A name as it may be printed: control characters and backslash as octal escapes, as in all
 /// reports (SPEC 4.1).

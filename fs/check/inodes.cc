@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "fs/check/table.h"
+#include "fs/check/values.h"
 #include "fs/check/walk.h"
 
 namespace pinfs::checking {
@@ -16,21 +17,6 @@ namespace {
 
 constexpr std::uint64_t kLinkTargetMax = 4095;
 constexpr std::uint32_t kNanoseconds = 1'000'000'000;
-
-bool is_type(std::uint32_t mode) {
-    switch (mode & S_IFMT) {
-        case S_IFREG:
-        case S_IFDIR:
-        case S_IFLNK:
-        case S_IFCHR:
-        case S_IFBLK:
-        case S_IFIFO:
-        case S_IFSOCK:
-            return true;
-        default:
-            return false;
-    }
-}
 
 // Fields that stand for themselves, whatever the type.
 void judge_fields(Walk& walk, const Subject& subject) {
@@ -172,6 +158,21 @@ void judge_inode(Walk& walk, const Subject& subject, std::uint64_t ino, bool pen
 
 }  // namespace
 
+bool is_type(std::uint32_t mode) {
+    switch (mode & S_IFMT) {
+        case S_IFREG:
+        case S_IFDIR:
+        case S_IFLNK:
+        case S_IFCHR:
+        case S_IFBLK:
+        case S_IFIFO:
+        case S_IFSOCK:
+            return true;
+        default:
+            return false;
+    }
+}
+
 std::size_t Inodes::search(std::uint64_t index) const {
     const auto chunk = std::lower_bound(
         chunks_.begin(), chunks_.end(), index,
@@ -186,6 +187,9 @@ void walk_inodes(Walk& walk) {
         walk.state.inodes,
         [&walk](const Chunk& chunk, std::uint64_t offset, std::uint64_t index, bool header_whole) {
             walk.inodes.add(index, offset);
+            if (walk.progress && walk.state.inodes.window_chunks != 0)
+                walk.progress(static_cast<unsigned>(
+                    std::min<std::uint64_t>(index * 50 / walk.state.inodes.window_chunks, 50)));
             for (std::size_t slot = 1; slot < media::kChunkSlots; ++slot) {
                 const std::uint64_t ino = index * media::kChunkSlots + slot;
                 if (!header_whole) {
@@ -201,6 +205,8 @@ void walk_inodes(Walk& walk) {
         });
 
     for (std::size_t i = 0; i < walk.inodes.slots(); ++i) {
+        if (walk.progress && i % 1024 == 0)
+            walk.progress(50 + static_cast<unsigned>(i * 40 / walk.inodes.slots()));
         const InodeNote& note = walk.inodes.note(i);
         if (note.state != InodeNote::State::used || note.type != S_IFDIR >> 12) continue;
         media::Inode inode;

@@ -50,6 +50,7 @@ public:
         return &notes_[at * media::kChunkSlots + ino % media::kChunkSlots];
     }
 
+    [[nodiscard]] const std::vector<Chunk>& chunks() const { return chunks_; }
     [[nodiscard]] std::size_t slots() const { return notes_.size(); }
     [[nodiscard]] InodeNote& note(std::size_t i) { return notes_[i]; }
     [[nodiscard]] std::uint64_t ino(std::size_t i) const {

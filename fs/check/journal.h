@@ -21,9 +21,6 @@ public:
     /// outlive the journal's memory.
     explicit Journal(Image& image);
 
-    [[nodiscard]] std::uint64_t sealed() const { return sealed_; }
-
-private:
     struct Record {
         std::uint64_t offset;
         std::span<const std::byte> bytes;
@@ -34,6 +31,12 @@ private:
         std::vector<std::byte> bytes;
         std::vector<Record> records;
     };
+
+    [[nodiscard]] std::uint64_t sealed() const { return sealed_; }
+    /// Whole ones, in the order of their sequence.
+    [[nodiscard]] const std::vector<Log>& logs() const { return logs_; }
+
+private:
     // The size of the units in the block that was looked at last; 0: none was.
     struct BlockUnit {
         std::uint64_t block = 0;
@@ -48,7 +51,7 @@ private:
 
     Image& image_;
     std::uint64_t sealed_ = 0;
-    std::vector<Log> logs_;  // whole ones, in the order of their sequence
+    std::vector<Log> logs_;
 };
 
 }  // namespace pinfs::checking

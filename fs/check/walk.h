@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "fs/check/claims.h"
 #include "fs/check/image.h"
@@ -28,6 +29,7 @@ struct Walk {
     std::uint64_t inodes_used = 0;  ///< slots in use
     bool inodes_complete = false;   ///< every chunk of the inode table was read
     CheckTotals totals;             ///< files, directories, orphans, records
+    std::function<void(unsigned percent)> progress = {};
 
     [[nodiscard]] Findings& findings() const { return image.findings(); }
 };
