@@ -140,6 +140,9 @@ void HandImage::link(std::uint64_t parent, std::string_view name, std::uint64_t 
 std::uint64_t HandImage::extend(std::uint64_t ino, std::uint64_t file_block, std::uint32_t blocks,
                                 bool unwritten) {
     const std::uint64_t start = allocate(blocks);
+    for (std::uint64_t block = start; !unwritten && block < start + blocks; ++block)
+        std::memset(memory_.data() + block * kBlockBytes, static_cast<int>(block % 255 + 1),
+                    kBlockBytes);
     nodes_.at(ino).extents.push_back({file_block, start, blocks, media::kSegmentRegion,
                                       unwritten ? media::kExtentUnwritten : media::le16{0}});
     return start;
@@ -150,6 +153,7 @@ void HandImage::set_target(std::uint64_t ino, std::string_view target) {
     inode(ino).size = target.size();
     if (target.size() <= media::kInlineBytes) return;
     const std::uint64_t start = extend(ino, 0, 1);
+    std::memset(memory_.data() + start * kBlockBytes, 0, kBlockBytes);
     std::memcpy(memory_.data() + start * kBlockBytes, target.data(), target.size());
 }
 

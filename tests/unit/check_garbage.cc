@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fs/check/check.h"
+#include "tests/support/random_damage.h"
 #include "tests/support/sample_image.h"
 #include "tests/support/seed.h"
 
@@ -16,41 +17,6 @@ namespace {
 using namespace pinfs;
 using namespace pinfs::test;
 using media::kBlockBytes;
-
-using Random = std::mt19937_64;
-
-std::uint64_t below(Random& random, std::uint64_t limit) { return random() % limit; }
-
-// Values that break sums and limits more often than others do.
-std::uint64_t odd_value(Random& random) {
-    switch (below(random, 6)) {
-        case 0:
-            return 0;
-        case 1:
-            return ~std::uint64_t{0} - below(random, 3);
-        case 2:
-            return std::uint64_t{1} << below(random, 64);
-        case 3:
-            return below(random, 1024) * kBlockBytes;
-        case 4:
-            return below(random, 300);
-        default:
-            return random();
-    }
-}
-
-// Sets the checksum of every unit in the block, whatever unit it may be.
-void seal_block(HandImage& image, std::uint64_t offset) {
-    media::le32 magic = image.at<media::le32>(offset);
-    if (magic == media::kBlockMagic) image.seal(offset, kBlockBytes);
-    if (magic == media::kSuperMagic) image.seal_superblock(offset);
-    for (std::uint64_t at = offset; at < offset + kBlockBytes; at += media::kSlotBytes) {
-        magic = image.at<media::le32>(at);
-        if (magic == media::kChunkMagic || magic == media::kInodeMagic ||
-            magic == media::kRecordMagic || magic == media::kLaneStateMagic)
-            image.seal(at, media::kSlotBytes);
-    }
-}
 
 TEST_CASE("check: random bytes are no file system", "[check][corruption]") {
     Random random(seed_of_test("check garbage", 1));
@@ -88,41 +54,13 @@ TEST_CASE("check: random changes to one of everything are survived", "[check][co
     Sample sample;
     HandImage& image = sample.image;
     const std::vector<std::byte> pristine(image.memory().begin(), image.memory().end());
-    std::vector<std::uint64_t> blocks;  // that are not zero
-    for (std::uint64_t at = 0; at < pristine.size(); at += kBlockBytes)
-        if (std::any_of(pristine.begin() + static_cast<std::ptrdiff_t>(at),
-                        pristine.begin() + static_cast<std::ptrdiff_t>(at + kBlockBytes),
-                        [](std::byte byte) { return byte != std::byte{0}; }))
-            blocks.push_back(at);
+    const RandomDamage damage(pristine);
 
     constexpr int kRounds = 4000;
     int unclean = 0;
     for (int round = 0; round < kRounds; ++round) {
         CAPTURE(round);
-        std::vector<std::uint64_t> changed;
-        const bool seal = round % 2 == 0;
-        for (std::uint64_t i = 0; i <= below(random, 4); ++i) {
-            const std::uint64_t block = blocks[below(random, blocks.size())];
-            changed.push_back(block);
-            const std::uint64_t at = block + below(random, kBlockBytes / 8) * 8;
-            switch (below(random, 4)) {
-                case 0:
-                    image.at<std::uint64_t>(at) = odd_value(random);
-                    break;
-                case 1:
-                    image.at<std::uint32_t>(at + 4 * below(random, 2)) =
-                        static_cast<std::uint32_t>(odd_value(random));
-                    break;
-                case 2:
-                    image.at<std::uint8_t>(at) ^= static_cast<std::uint8_t>(1u << below(random, 8));
-                    break;
-                default:  // one block over another
-                    std::memcpy(image.memory().data() + block,
-                                image.memory().data() + blocks[below(random, blocks.size())],
-                                kBlockBytes);
-            }
-            if (seal) seal_block(image, block);
-        }
+        const auto changed = damage.apply(image, random, 5, round % 2 == 0);
         const auto report = check(image.region(), {.findings_max = 20});
         if (!report || !report->clean()) ++unclean;
         for (const std::uint64_t block : changed)

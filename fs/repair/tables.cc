@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tables are found again from their chunks, which name themselves: whatever the index says, it is
+// made anew. A chunk that no index has any more is looked for among the blocks that are lost.
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "fs/check/values.h"
+#include "fs/repair/content.h"
+
+namespace pinfs::repairing {
+namespace {
+
+using checking::Chunk;
+
+constexpr std::uint64_t kWindowMax = std::uint64_t{1} << 40;
+
+struct Found {
+    std::uint64_t offset;
+    media::le16 used;
+    media::le16 pending;
+};
+
+class TableRepair {
+public:
+    TableRepair(Work& work, std::uint64_t table) : work_(work), table_(table) {}
+
+    Expected<bool> run(const std::map<std::uint64_t, std::uint64_t>& extra) {
+        const media::TableRoot& root = of(work_.state);
+        if (root.root != 0) TRY(visit(root.root & ~media::kTableFlags, media::kTableLevelsMax));
+        if (gap_ || must_look_) TRY(look_for_lost());
+        TRY(take_doubtful());
+        if (refused_) return false;
+        for (const auto& [index, offset] : extra) chunks_.try_emplace(index, Found{offset, 1, 0});
+        TRY(write());
+        work_.tell(work_.super().state_offset, 0, "the index of the %s was made anew: %zu chunks",
+                   name(), chunks_.size());
+        TRY(work_.writer.commit());
+        return true;
+    }
+    /// What is missing may be nowhere in the index.
+    void look_for_all() { must_look_ = true; }
+
+private:
+    [[nodiscard]] const char* name() const {
+        return table_ == media::kTableInodes ? "inode table" : "record table";
+    }
+    media::TableRoot& of(media::State& state) const {
+        return table_ == media::kTableInodes ? state.inodes : state.records;
+    }
+
+    // What stands there: an index block of at most `level_max`, or a chunk.
+    Expected<void> visit(std::uint64_t offset, unsigned level_max) {
+        media::TableIndex block;
+        if (!work_.holds_block(offset) || !seen_.insert(offset).second) {
+            gap_ = true;
+            return {};
+        }
+        const media::BlockHeader& header = block.header;
+        const bool is_index =
+            work_.read(offset, block) && header.magic == media::kBlockMagic &&
+            work_.survey.image.sum_matches(block) && header.own_offset == offset &&
+            header.owner == table_ && header.level <= level_max &&
+            header.kind == static_cast<media::le16>(media::BlockKind::table_index);
+        if (!is_index) return chunk(offset);
+        for (const std::uint64_t entry : block.entries)
+            if (entry != 0)
+                TRY(visit(entry & ~media::kTableFlags, std::max<unsigned>(header.level, 1) - 1));
+        return {};
+    }
+
+    Expected<void> chunk(std::uint64_t offset) {
+        Chunk chunk{};
+        if (!work_.read(offset, chunk)) read_slots(offset, chunk);
+        const media::ChunkHeader& header = chunk.header;
+        if (!work_.is_whole(header, media::kChunkMagic) || header.own_offset != offset ||
+            header.table != table_) {
+            gap_ = true;
+            refused_ |= table_ == media::kTableRecords && work_.may_have_records_of_this_boot();
+            doubtful_.push_back(offset);
+            return {};
+        }
+        // Inodes know better where they are.
+        media::ChunkHeader taken = header;
+        media::ChunkHeader own;
+        if (table_ == media::kTableInodes && header_of_inodes(chunk, offset, own))
+            taken.chunk = own.chunk;
+        return take(chunk, taken, offset);
+    }
+
+    // Of what is not a chunk by its header, where no other is: the inodes in it.
+    Expected<void> take_doubtful() {
+        for (const std::uint64_t offset : doubtful_) {
+            Chunk chunk{};
+            if (!work_.read(offset, chunk)) read_slots(offset, chunk);
+            media::ChunkHeader header;
+            if (table_ != media::kTableInodes || !header_of_inodes(chunk, offset, header) ||
+                chunks_.contains(header.chunk))
+                continue;
+            work_.tell(offset, 0,
+                       "the header of chunk %lu of the inode table was made from its inodes",
+                       header.chunk);
+            TRY(take(chunk, header, offset));
+        }
+        return {};
+    }
+
+    Expected<void> take(const Chunk& chunk, media::ChunkHeader header, std::uint64_t offset) {
+        if (chunks_.contains(header.chunk)) {
+            gap_ = true;
+            return {};
+        }
+        header.used |= 1;
+        header.pending = 0;
+        if (table_ == media::kTableInodes)
+            for (unsigned slot = 1; slot < media::kChunkSlots; ++slot)
+                if ((header.used >> slot & 1) != 0) TRY(slot_in_use(chunk, slot, header));
+        if (header.used == 1) {
+            work_.tell(offset, 0, "chunk %lu of the %s, without anything in use, was dropped",
+                       header.chunk, name());
+            return {};
+        }
+        chunks_.emplace(header.chunk, Found{offset, header.used, header.pending});
+        work_.writer.seal(header);
+        if (std::memcmp(&header, &chunk.header, sizeof header) != 0)
+            TRY(work_.writer.stage_value(offset, header));
+        return {};
+    }
+
+    // One by one: a media error takes what it hits.
+    void read_slots(std::uint64_t offset, Chunk& chunk) const {
+        const auto bytes = std::as_writable_bytes(std::span(&chunk, 1));
+        for (std::size_t slot = 0; slot < media::kChunkSlots; ++slot)
+            (void)work_.region.read(offset + slot * media::kSlotBytes,
+                                    bytes.subspan(slot * media::kSlotBytes, media::kSlotBytes));
+    }
+
+    // Inodes with names prove their slots in use, and know in which chunk they are.
+    bool header_of_inodes(const Chunk& chunk, std::uint64_t offset,
+                          media::ChunkHeader& header) const {
+        header = {};
+        header.magic = media::kChunkMagic;
+        header.own_offset = offset;
+        header.table = table_;
+        bool any = false;
+        for (unsigned slot = 1; slot < media::kChunkSlots; ++slot) {
+            const media::Inode inode = inode_in(chunk, slot);
+            const std::uint64_t index = inode.ino / media::kChunkSlots;
+            if (!work_.is_whole(inode, media::kInodeMagic) || inode.nlink == 0 ||
+                inode.ino % media::kChunkSlots != slot || (any && index != header.chunk))
+                continue;
+            any = true;
+            header.chunk = index;
+            header.used = static_cast<media::le16>(header.used | 1u << slot);
+        }
+        return any;
+    }
+
+    static media::Inode inode_in(const Chunk& chunk, unsigned slot) {
+        media::Inode inode;
+        std::memcpy(&inode, chunk.slots[slot - 1].data(), sizeof inode);
+        return inode;
+    }
+
+    Expected<void> slot_in_use(const Chunk& chunk, unsigned slot, media::ChunkHeader& header) {
+        media::Inode inode = inode_in(chunk, slot);
+        const std::uint64_t ino = header.chunk * media::kChunkSlots + slot;
+        const std::uint64_t offset = header.own_offset + slot * media::kSlotBytes;
+        const auto bit = static_cast<media::le16>(1u << slot);
+        if (!work_.is_whole(inode, media::kInodeMagic) || inode.ino != ino) {
+            if (!mend(inode, ino)) {
+                header.used = static_cast<media::le16>(header.used & ~bit);
+                work_.tell(offset, ino, "the inode cannot be read: its slot is free now");
+                return {};
+            }
+            TRY(work_.writer.stage_unit(offset, inode));
+            work_.tell(offset, ino,
+                       "the inode's checksum was wrong; what it says can be, and was "
+                       "kept, without set-user-ID and set-group-ID");
+        }
+        if (inode.nlink == 0 || (inode.flags & media::kInodeCutting) != 0)
+            header.pending = static_cast<media::le16>(header.pending | bit);
+        return {};
+    }
+
+    // An inode whose checksum is wrong, if it proves itself: its number is right, its fields can
+    // be, and what it owns is in use and nobody else's. Of its map only that is kept.
+    bool mend(media::Inode& inode, std::uint64_t ino) {
+        const std::uint64_t blocks = work_.survey.image.blocks();
+        if (inode.ino != ino || !checking::is_type(inode.mode) || inode.mode >> 16 != 0 ||
+            inode.generation >= work_.state.generation_limit ||
+            (inode.generation & 0xffffffff) == 0 || inode.blocks > blocks ||
+            inode.map_level > media::kTreeLevelsMax || inode.nlink > blocks * 256)
+            return false;
+        inode.magic = media::kInodeMagic;
+        inode.mode &= ~static_cast<std::uint32_t>(S_ISUID | S_ISGID);
+        inode.flags &= media::kInodeFlagsKnown;
+        if (inode.map_level != 0) return true;  // its nodes have checksums of their own
+        inode.map_bytes = std::min<media::le32>(inode.map_bytes, media::kInlineBytes);
+        if (S_ISREG(inode.mode)) {
+            mend_extents(inode);
+        } else if (S_ISDIR(inode.mode)) {
+            mend_entries(inode);
+        } else if (S_ISLNK(inode.mode) && inode.size <= media::kInlineBytes) {
+            return strnlen(reinterpret_cast<const char*>(inode.inline_map), media::kInlineBytes) ==
+                   inode.size;
+        }
+        return true;
+    }
+    void mend_extents(media::Inode& inode) {
+        std::size_t kept = 0;
+        for (std::size_t at = 0; at + sizeof(media::Extent) <= inode.map_bytes;
+             at += sizeof(media::Extent)) {
+            media::Extent extent;
+            std::memcpy(&extent, inode.inline_map + at, sizeof extent);
+            bool is_proven = extent.blocks != 0 && extent.blocks <= inode.blocks;
+            for (std::uint64_t i = 0; is_proven && i < extent.blocks; ++i)
+                is_proven = work_.is_in_use_unclaimed(extent.start_block + i);
+            if (!is_proven) continue;
+            std::memmove(inode.inline_map + kept, &extent, sizeof extent);
+            kept += sizeof extent;
+        }
+        end_map(inode, kept);
+    }
+    void mend_entries(media::Inode& inode) {
+        Content content;
+        (void)parse_entries(work_, {inode.inline_map, inode.map_bytes}, true, content);
+        std::size_t kept = 0;
+        for (const Entry& entry : content.entries) {
+            const media::DirectoryEntry head{
+                .key = checking::hash_of(entry.name, work_.super()) << media::kNameCollisionBits,
+                .ino = entry.ino,
+                .type = entry.type,
+                .name_bytes = static_cast<media::u8>(entry.name.size())};
+            std::memcpy(inode.inline_map + kept, &head, sizeof head);
+            std::memcpy(inode.inline_map + kept + sizeof head, entry.name.data(),
+                        entry.name.size());
+            kept += sizeof head + entry.name.size();
+        }
+        end_map(inode, kept);
+    }
+    static void end_map(media::Inode& inode, std::size_t bytes) {
+        std::fill(inode.inline_map + bytes, std::end(inode.inline_map), media::u8{0});
+        inode.map_bytes = static_cast<media::le32>(bytes);
+    }
+
+    Expected<void> look_for_lost() {
+        std::vector<std::uint64_t> offsets;
+        work_.for_each_lost([&](std::uint64_t offset, const AnyBlock& block) {
+            media::ChunkHeader header;
+            std::memcpy(&header, &block, sizeof header);
+            if (header.magic == media::kChunkMagic && header.table == table_ &&
+                !seen_.contains(offset) && !chunks_.contains(header.chunk) &&
+                header.chunk < kWindowMax)
+                offsets.push_back(offset);
+        });
+        for (const std::uint64_t offset : offsets) {
+            TRY(chunk(offset));
+            work_.tell(offset, 0, "a lost chunk of the %s was found", name());
+        }
+        return {};
+    }
+
+    Expected<void> write() {
+        std::map<std::uint64_t, std::uint64_t> entries;  // of one level: index, entry
+        std::uint64_t window = 0;
+        for (const auto& [index, found] : chunks_) {
+            entries[index] = found.offset | (found.used != 0xffff ? media::kTableHasFree : 0) |
+                             (found.pending != 0 ? media::kTableHasPending : 0);
+            window = index + 1;
+        }
+        media::TableRoot& root = of(work_.state);
+        root.levels = 0;
+        while (!entries.empty() && (entries.size() > 1 || !entries.contains(0)))
+            entries = TRY(write_level(entries, ++root.levels));
+        root.root = entries.empty() ? 0 : entries.begin()->second;
+        if (root.window_chunks < window || root.window_chunks > kWindowMax)
+            root.window_chunks = window;
+        root.reserved = 0;
+        return work_.stage_state();
+    }
+
+    Expected<std::map<std::uint64_t, std::uint64_t>> write_level(
+        const std::map<std::uint64_t, std::uint64_t>& entries, unsigned level) {
+        std::map<std::uint64_t, std::uint64_t> above;
+        for (auto entry = entries.begin(); entry != entries.end();) {
+            const std::uint64_t node = entry->first / media::kTableFanOut;
+            media::TableIndex index{};
+            std::uint64_t bits = 0;
+            std::size_t used = 0;
+            for (; entry != entries.end() && entry->first / media::kTableFanOut == node; ++entry) {
+                index.entries[entry->first % media::kTableFanOut] = entry->second;
+                bits |= entry->second & media::kTableFlags;
+                ++used;
+            }
+            if (used != media::kTableFanOut) bits |= media::kTableHasFree;
+            const std::uint64_t block = TRY(work_.writer.allocate());
+            index.header = work_.header(media::BlockKind::table_index, block, level,
+                                        used * sizeof(media::le64), table_, 0);
+            work_.writer.seal_block(index);
+            TRY(work_.writer.store_new(block, index));
+            above[node] = block * kBlockBytes | bits;
+        }
+        return above;
+    }
+
+    Work& work_;
+    std::uint64_t table_;
+    bool gap_ = false;
+    bool must_look_ = false;
+    bool refused_ = false;  // records that cannot be read may be of this boot
+    std::set<std::uint64_t> seen_;
+    std::vector<std::uint64_t> doubtful_;
+    std::map<std::uint64_t, Found> chunks_;
+};
+
+bool is_right(Work& work, const media::TableRoot& records) {
+    CheckReport report;
+    checking::Findings count(report, 0);
+    const checking::Image image(work.survey.image, count);
+    checking::Claims claims(image.blocks(), 1);
+    claim_fixed_areas(image, claims);
+    bool pending = false;
+    const bool complete = checking::TableWalk(image, claims, media::kTableRecords)
+                              .walk(records, [&](const Chunk& chunk, std::uint64_t, std::uint64_t,
+                                                 bool) { pending |= chunk.header.pending != 0; });
+    return complete && report.clean() && !pending && claims.shared().empty();
+}
+
+}  // namespace
+
+Expected<bool> repair_table(Work& work, std::uint64_t table,
+                            const std::map<std::uint64_t, std::uint64_t>& extra) {
+    if (table == media::kTableRecords && is_right(work, work.state.records)) return false;
+    TableRepair repair(work, table);
+    const bool names_are_missing = std::ranges::any_of(work.findings(), [](const Finding& finding) {
+        return finding.kind == FindingKind::root_directory ||
+               finding.kind == FindingKind::entry_dangling ||
+               finding.kind == FindingKind::table_node_damaged;
+    });
+    if (names_are_missing) repair.look_for_all();
+    return repair.run(extra);
+}
+
+}  // namespace pinfs::repairing

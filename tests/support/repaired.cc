@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/repaired.h"
+
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <exception>
+#include <set>
+
+namespace pinfs::test {
+namespace {
+
+bool reads_as(const FileState& file, const FileState& other) {
+    return file.target == other.target && file.size == other.size && file.blocks == other.blocks &&
+           file.attributes == other.attributes;
+}
+
+}  // namespace
+
+std::map<std::string, FileState> readable(std::span<const std::byte> memory) {
+    std::map<std::string, FileState> files;
+    const Memory copy{memory.size()};
+    std::memcpy(copy.bytes().data(), memory.data(), memory.size());
+    pmem::Region region{copy.bytes(), pmem::Capabilities{}, nullptr};
+    MountOptions options = mount_options();
+    options.boot_id = "00000000-0000-0000-0000-00000000b007";
+    const auto volume = Volume::mount(region, options);
+    if (!volume) return files;
+    std::vector<std::pair<Ino, std::string>> directories{{kRootIno, ""}};
+    std::set<Ino> seen;
+    for (std::size_t i = 0; i < directories.size(); ++i) {
+        const auto [directory, path] = directories[i];
+        if (!seen.insert(directory).second) continue;
+        std::vector<std::string> names;
+        constexpr std::uint64_t kBehindDots = 2;
+        (void)(*volume)->read_directory(directory, kBehindDots, [&](const DirectoryItem& item) {
+            names.emplace_back(item.name);
+            return true;
+        });
+        for (const std::string& name : names) {
+            const auto found = (*volume)->lookup(directory, name);
+            if (!found) continue;
+            const Attributes& attributes = found->attributes;
+            if (S_ISDIR(attributes.mode)) {
+                directories.emplace_back(attributes.ino, path + "/" + name);
+                continue;
+            }
+            try {
+                const FileState file = state_of(**volume, attributes.ino);
+                const bool is_nowhere = S_ISLNK(file.mode) && file.target.starts_with('\0');
+                if (!is_nowhere) files[path + "/" + name] = file;
+            } catch (const std::exception&) {
+                continue;  // it cannot be read
+            }
+        }
+    }
+    return files;
+}
+
+std::string Repaired::text() const {
+    std::string text;
+    for (const std::string& sentence : sentences) text += sentence + '\n';
+    return text + report.left.text();
+}
+
+Repaired repair_all(pmem::Region& region) {
+    Repaired done;
+    RepairOptions options;
+    options.allow = [](FindingKind, std::span<const Finding> findings) {
+        return !findings.empty();
+    };
+    options.tell = [&](const std::string& sentence) {
+        done.sentences.push_back(sentence);
+    };
+    options.now_seconds = 1'700'000'000;
+    done.report = must(repair(region, options));
+    return done;
+}
+
+Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
+                      const std::map<std::string, FileState>& pristine) {
+    const auto before = readable(memory);
+    Repaired done = repair_all(region);
+    INFO(done.text());
+    CHECK(done.report.left.clean());
+    CHECK(done.report.repairs == done.sentences.size());
+    const auto found = must(check(region));
+    INFO(found.text());
+    CHECK(found.clean());
+    const auto after = readable(memory);
+    for (const auto& [path, was] : before) {
+        INFO(path);
+        const auto is = after.find(path);
+        CHECK(is != after.end());
+        if (is == after.end()) continue;
+        const auto right = pristine.find(path);
+        const bool was_right = right != pristine.end() && reads_as(was, right->second);
+        const bool told =
+            done.text().find("inode " + std::to_string(*was.ino) + ", ") != std::string::npos;
+        CHECK((reads_as(is->second, was) || (told && !was_right)));
+    }
+    Mounted mounted{region};
+    mounted.make_file("/made after the repair", 10000, 3);
+    mounted.unmount();
+    const auto used = must(check(region));
+    INFO(used.text());
+    CHECK(used.clean());
+    return done;
+}
+
+}  // namespace pinfs::test

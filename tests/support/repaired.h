@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a repair must show, whatever was damaged: the judge finds nothing afterwards, the region
+// mounts, and every file that could be read before can be read, with the same content.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fs/repair/repair.h"
+#include "tests/support/mounted.h"
+
+namespace pinfs::test {
+
+/// Files and links by path, as far as a mount of a copy of `memory` can read them to the end.
+std::map<std::string, FileState> readable(std::span<const std::byte> memory);
+
+struct Repaired {
+    std::vector<std::string> sentences;
+    RepairReport report;
+    [[nodiscard]] std::string text() const;
+};
+
+/// Repairs all, whatever it is. Throws on an error.
+Repaired repair_all(pmem::Region& region);
+
+/// Damaged memory is repaired in place, and all of the above is checked. A file that was damaged
+/// and told of may have changed, one that reads as in `pristine` may not.
+Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
+                      const std::map<std::string, FileState>& pristine);
+
+}  // namespace pinfs::test
