@@ -2,24 +2,31 @@
 //
 // fsck.pinfs, also as fsck.fuse.pinfs: what fsck(8) calls, and what people call.
 //
-// It judges a region that is not mounted, and with -a, -p or -y does what a mount does first: it
-// replays the journal, finishes what was interrupted, and brings the superblock's copy up to date.
-// What else is wrong is told and left as it is.
+// It judges a region that is not mounted, and repairs it: with -y all that is wrong, with -a or -p
+// what needs no decision, on a terminal what is said yes to. Then it does what a mount does first:
+// it replays the journal and finishes what was interrupted.
 //
 // Exit codes are those of fsck(8): 0 no problems, 1 the region was made clean, 4 problems are left,
 // 8 the region could not be judged, 16 wrong usage.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <ctime>
 #include <exception>
+#include <functional>
 #include <iostream>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "cmd/region_use.h"
 #include "fs/check/check.h"
 #include "fs/pmem/region.h"
+#include "fs/repair/repair.h"
 #include "fs/volume/describe.h"
 #include "fs/volume/volume.h"
 
@@ -33,6 +40,7 @@ constexpr int kCorrected = 1;
 constexpr int kUncorrected = 4;
 constexpr int kOperational = 8;
 constexpr int kUsage = 16;
+constexpr std::size_t kFindingsTold = 1000;
 
 int complain(int code, const std::string& sentence) {
     std::cerr << "fsck.pinfs: " << sentence << '\n';
@@ -50,8 +58,10 @@ struct Words {
     bool yes = false;        ///< -y
     bool full = false;       ///< -f
     bool skip_mounted = false;
+    bool ask = false;                     ///< on a terminal, without any of these
+    std::optional<int> progress_to = {};  ///< -C: a descriptor, 0: a bar on the terminal
 
-    [[nodiscard]] bool may_write() const { return (automatic || yes) && !only_look; }
+    [[nodiscard]] bool may_write() const { return (automatic || yes || ask) && !only_look; }
     /// A clean region is believed, and one that is not is replayed, without looking at all of it.
     [[nodiscard]] bool is_quick() const { return automatic && !yes && !only_look && !full; }
 };
@@ -59,16 +69,6 @@ struct Words {
 std::string totals_text(std::uint64_t files, std::uint64_t blocks_used, std::uint64_t blocks) {
     return count_of(files, "file") + ", " + std::to_string(blocks_used) + "/" +
            count_of(blocks, "block");
-}
-
-/// Whether a mount puts all of it right.
-bool is_mended_by_mount(const CheckReport& report) {
-    return report.findings_dropped == 0 &&
-           std::ranges::all_of(report.findings, [](const Finding& finding) {
-               return finding.kind == FindingKind::superblock_damaged ||
-                      finding.kind == FindingKind::superblock_copy_damaged ||
-                      finding.kind == FindingKind::superblock_copy_differs;
-           });
 }
 
 /// Mounts and unmounts, which leaves the region clean.
@@ -80,19 +80,90 @@ Expected<MountReport> replay(pmem::Region& region) {
     return volume->report();
 }
 
-int tell_findings(const Words& words, const CheckReport& report) {
+/// What is wrong and stays so.
+int tell_findings(const Words& words, const CheckReport& report, std::uint64_t repairs = 0) {
     const std::uint64_t problems = report.findings.size() + report.findings_dropped;
-    for (const Finding& finding : report.findings) std::cout << finding.text << '\n';
-    if (report.findings_dropped != 0)
-        std::cout << "and " << count_of(report.findings_dropped, "more problem") << '\n';
+    std::size_t told = 0;
+    for (const Finding& finding : report.findings) {
+        if (told++ == kFindingsTold) break;
+        std::cout << finding.text << '\n';
+    }
+    if (problems > kFindingsTold)
+        std::cout << "and " << count_of(problems - kFindingsTold, "more problem") << '\n';
     std::cout << words.region << ": " << count_of(problems, "problem")
-              << " found, nothing was changed"
-              << (words.may_write() ? ": this version cannot repair them, " : ", ")
+              << (repairs == 0 ? " found, nothing was changed, "
+                               : " left, " + count_of(repairs, "repair") + " made, ")
               << totals_text(report.totals.files + report.totals.directories,
                              report.totals.blocks_used, report.totals.blocks)
               << '\n';
+    if (words.may_write() && !words.yes)
+        std::cout << words.region << ": fsck.pinfs -y repairs what can be repaired\n";
     return kUncorrected;
 }
+
+/// A bar on the terminal, or a line for each percent: "check 17 100 REGION".
+class Progress {
+public:
+    explicit Progress(const Words& words) : words_(words) {}
+    ~Progress() { clear(); }
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+
+    std::function<void(unsigned)> sink() {
+        if (!words_.progress_to) return {};
+        if (*words_.progress_to == 0 && isatty(STDOUT_FILENO) == 0) return {};
+        return [this](unsigned percent) {
+            show(percent);
+        };
+    }
+    void clear() {
+        if (shown_ && *words_.progress_to == 0) std::cout << "\r\033[K" << std::flush;
+        shown_.reset();
+    }
+
+private:
+    void show(unsigned percent) {
+        if (shown_ == percent) return;
+        shown_ = percent;
+        if (*words_.progress_to == 0) {
+            constexpr unsigned kWidth = 50;
+            const unsigned full = percent * kWidth / 100;
+            std::cout << '\r' << words_.region << ": |" << std::string(full, '=')
+                      << std::string(kWidth - full, ' ') << "| " << percent << '%' << std::flush;
+            return;
+        }
+        const std::string line =
+            "check " + std::to_string(percent) + " 100 " + words_.region + '\n';
+        // Whoever reads it may have gone: the check goes on.
+        [[maybe_unused]] const auto written = write(*words_.progress_to, line.data(), line.size());
+    }
+
+    const Words& words_;
+    std::optional<unsigned> shown_;
+};
+
+/// Shows what is wrong and asks whether to repair it.
+class Questions {
+public:
+    bool ask(FindingKind kind, std::span<const Finding> findings) {
+        for (const Finding& finding : findings.first(std::min(findings.size(), kFindingsAsked)))
+            std::cout << finding.text << '\n';
+        if (findings.size() > kFindingsAsked)
+            std::cout << "and " << count_of(findings.size() - kFindingsAsked, "more") << '\n';
+        for (std::string answer; !all_;) {
+            std::cout << "repair " << count_of(findings.size(), "problem") << " (" << name_of(kind)
+                      << ")? y, n, or a for all: " << std::flush;
+            if (!std::getline(std::cin, answer) || answer.starts_with('n')) return false;
+            if (answer.starts_with('y')) return true;
+            all_ = answer.starts_with('a');
+        }
+        return true;
+    }
+
+private:
+    static constexpr std::size_t kFindingsAsked = 10;
+    bool all_ = false;
+};
 
 /// Makes the region clean; nothing but what a mount mends is wrong with it.
 int make_clean(const Words& words, pmem::Region& region) {
@@ -107,35 +178,65 @@ int make_clean(const Words& words, pmem::Region& region) {
     return kCorrected;
 }
 
-int judge_quickly(const Words& words, pmem::Region& region) {
-    const auto state = describe_state(region);
-    if (!state) return complain(kOperational, words.region + ": " + state.error().message());
-    if (state->mounted || state->lanes_to_replay != 0 || state->from_copy)
-        return make_clean(words, region);
-    std::cout << words.region << ": clean, "
-              << totals_text(state->inodes, state->blocks - state->blocks_free, state->blocks)
+int mend(const Words& words, pmem::Region& region, const CheckReport& found) {
+    if (const std::string kept = kept_records(region); !kept.empty()) {
+        const int code = tell_findings(words, found);
+        return complain(code, words.region + " is not repaired: " + kept);
+    }
+    Progress progress{words};
+    Questions questions;
+    RepairOptions options;
+    options.allow = [&](FindingKind kind, std::span<const Finding> findings) {
+        progress.clear();
+        return words.yes ||
+               (words.automatic ? is_safe_to_repair(kind) : questions.ask(kind, findings));
+    };
+    options.tell = [&](const std::string& sentence) {
+        progress.clear();
+        std::cout << sentence << '\n';
+    };
+    options.progress = progress.sink();
+    options.boot_id = boot_id_of_now();
+    options.now_seconds = std::time(nullptr);
+    const auto report = repair(region, options);
+    progress.clear();
+    if (!report) return complain(kOperational, words.region + ": " + report.error().message());
+    if (!report->left.clean()) return tell_findings(words, report->left, report->repairs);
+    const CheckTotals& totals = report->left.totals;
+    if (totals.mounted || totals.lanes_sealed != 0)
+        if (const int code = make_clean(words, region); code != kCorrected) return code;
+    std::cout << words.region << ": " << count_of(report->repairs, "repair") << " made, clean now, "
+              << totals_text(totals.files + totals.directories, totals.blocks_used, totals.blocks)
               << '\n';
-    return kClean;
+    return kCorrected;
 }
 
 int judge(const Words& words, pmem::Region& region) {
-    const auto report = check(region);
+    Progress progress{words};
+    const auto report = check(region, {.findings_max = kFindingsTold, .progress = progress.sink()});
+    progress.clear();
     if (!report) return complain(kOperational, words.region + ": " + report.error().message());
+    if (!report->clean())
+        return words.may_write() ? mend(words, region, *report) : tell_findings(words, *report);
     const CheckTotals& totals = report->totals;
     const bool dirty = totals.mounted || totals.lanes_sealed != 0;
-    if (words.may_write() && is_mended_by_mount(*report) && (dirty || !report->clean())) {
-        for (const Finding& finding : report->findings) std::cout << finding.text << '\n';
-        if (const int code = make_clean(words, region); code != kCorrected) return code;
-        const auto again = check(region);
-        if (!again) return complain(kOperational, words.region + ": " + again.error().message());
-        return again->clean() ? kCorrected : tell_findings(words, *again);
-    }
-    if (!report->clean()) return tell_findings(words, *report);
+    if (dirty && (words.automatic || words.yes)) return make_clean(words, region);
     if (dirty)
         std::cout << words.region << ": the next mount replays "
                   << count_of(totals.lanes_sealed, "journal log") << '\n';
     std::cout << words.region << ": clean, "
               << totals_text(totals.files + totals.directories, totals.blocks_used, totals.blocks)
+              << '\n';
+    return kClean;
+}
+
+int judge_quickly(const Words& words, pmem::Region& region) {
+    const auto state = describe_state(region);
+    // Damage needs the long way.
+    if (!state || state->from_copy) return judge(words, region);
+    if (state->mounted || state->lanes_to_replay != 0) return make_clean(words, region);
+    std::cout << words.region << ": clean, "
+              << totals_text(state->inodes, state->blocks - state->blocks_free, state->blocks)
               << '\n';
     return kClean;
 }
@@ -149,7 +250,7 @@ int open_and_judge(const Words& words) {
 }
 
 int run(const std::vector<std::string>& arguments) {
-    CLI::App app{"Check a region that is not mounted; with -a, -p or -y replay its journal"};
+    CLI::App app{"Check a region that is not mounted, and repair it"};
     app.name("fsck.pinfs");
     app.set_version_flag("-V,--version", std::string{"fsck.pinfs "} + PINFS_VERSION);
     Words words;
@@ -160,33 +261,41 @@ int run(const std::vector<std::string>& arguments) {
         ->required();
     auto* const only_look = app.add_flag("-n", words.only_look, "Check all and change nothing");
     app.add_flag("-a,-p", words.automatic,
-                 "For fsck(8) at boot: make it clean if it was not unmounted, look no further")
+                 "For fsck(8) at boot: make it clean if it was not unmounted; repair what is safe "
+                 "(bitmaps, counts, the superblock's copy)")
         ->excludes(only_look);
-    app.add_flag("-y", words.yes, "Check all, and make it clean if nothing but that is wrong")
-        ->excludes(only_look);
+    app.add_flag("-y", words.yes, "Check all, and repair all that is wrong")->excludes(only_look);
     app.add_flag("-f", words.full, "With -a or -p: check all, even if it is clean");
     app.add_flag("-M", words.skip_mounted, "If it is mounted, do nothing, with status 0");
     app.add_flag("-T", ignored, "Ignored: there is no title");
-    app.add_flag("-r", ignored, "Ignored: nothing is asked");
+    app.add_flag("-r", ignored, "Ignored: without another option it asks, on a terminal");
     app.add_option("-t", ignored_value, "Ignored: the type");
     app.footer(
-        "-C, with or without a number, is ignored: there is no progress bar.\n"
+        "-C shows a bar on the terminal; -CFD writes \"check PERCENT 100 REGION\" to descriptor "
+        "FD.\n"
+        "Without -n, -a, -p and -y it asks on a terminal, and changes nothing elsewhere.\n"
         "Exit status: 0 no problems, 1 made clean, 4 problems left uncorrected, 8 the region could "
         "not be checked, 16 wrong usage.");
     try {
         // CLI11 takes them from the end.
         std::vector<std::string> reversed{arguments.rbegin(), arguments.rend()};
-        std::erase_if(reversed, [](const std::string& word) {
-            return word.starts_with("-C") &&
-                   word.find_first_not_of("0123456789", 2) == std::string::npos;
+        std::erase_if(reversed, [&words](const std::string& word) {
+            constexpr std::size_t kDigitsMax = 6;
+            if (!word.starts_with("-C") || word.size() > 2 + kDigitsMax ||
+                word.find_first_not_of("0123456789", 2) != std::string::npos)
+                return false;
+            words.progress_to = word.size() == 2 ? 0 : std::stoi(word.substr(2));
+            return true;
         });
         app.parse(reversed);
     } catch (const CLI::ParseError& stop) {
         if (stop.get_exit_code() == 0) return app.exit(stop);  // --help, --version
         return complain(kUsage, std::string{stop.what()} + " (see fsck.pinfs --help)");
     }
-    if (!words.only_look && !words.may_write())
-        std::cerr << "fsck.pinfs: checking as with -n; -y replays the journal too\n";
+    if (!words.only_look && !words.may_write()) {
+        words.ask = isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
+        if (!words.ask) std::cerr << "fsck.pinfs: checking as with -n; -y repairs\n";
+    }
     return open_and_judge(words);
 }
 

@@ -118,10 +118,14 @@ std::string in_use_sentence(const std::string& path) {
     return sentence;
 }
 
-std::string kept_records(pmem::Region& region) {
+std::optional<BootId> boot_id_of_now() {
     std::string word;
     std::ifstream{"/proc/sys/kernel/random/boot_id"} >> word;
-    const auto boot_id = parse_uuid(word);
+    return parse_uuid(word);
+}
+
+std::string kept_records(pmem::Region& region) {
+    const auto boot_id = boot_id_of_now();
     if (!boot_id) return {};
     const auto records = records_of_boot(region, *boot_id);
     if (!records || records->count == 0) return {};

@@ -8,8 +8,10 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "fs/check/records_of_boot.h"
 #include "fs/error.h"
 #include "fs/pmem/region.h"
 
@@ -26,6 +28,9 @@ bool wait_until_free(const std::string& path);
 /// "region R is in use by process 4711 (pinfs), mounted on /mnt since 2026-11-21 12:00:05 UTC", as
 /// far as it can be known.
 std::string in_use_sentence(const std::string& path);
+
+/// The boot of the machine that we are in, as records name it.
+std::optional<BootId> boot_id_of_now();
 
 /// Empty, or what is still on record of maps, pins and holds of this boot in a region that is not
 /// mounted: programs or devices may reach its blocks (SPEC 3.10). "3 maps, pins or holds of this
