@@ -80,6 +80,21 @@ Expected<MountReport> replay(pmem::Region& region) {
     return volume->report();
 }
 
+/// What raised media errors is no inconsistency: whoever owns it has lost it.
+void tell_bad_blocks(const Words& words, const CheckReport& report) {
+    for (const BadBlocks& bad : report.bad_blocks) {
+        std::cout << words.region << ": block " << bad.run.begin;
+        if (bad.run.count > 1) std::cout << " to " << bad.run.end() - 1;
+        std::cout << " raised media errors: ";
+        if (bad.owners.empty()) std::cout << "free";
+        for (std::size_t i = 0; i < bad.owners.size(); ++i)
+            std::cout << (i == 0 ? "" : ", ") << bad.owners[i];
+        std::cout << '\n';
+    }
+    if (report.bad_blocks_unlisted)
+        std::cout << words.region << ": more blocks raised media errors than can be listed\n";
+}
+
 /// What is wrong and stays so.
 int tell_findings(const Words& words, const CheckReport& report, std::uint64_t repairs = 0) {
     const std::uint64_t problems = report.findings.size() + report.findings_dropped;
@@ -216,6 +231,7 @@ int judge(const Words& words, pmem::Region& region) {
     const auto report = check(region, {.findings_max = kFindingsTold, .progress = progress.sink()});
     progress.clear();
     if (!report) return complain(kOperational, words.region + ": " + report.error().message());
+    tell_bad_blocks(words, *report);
     if (!report->clean())
         return words.may_write() ? mend(words, region, *report) : tell_findings(words, *report);
     const CheckTotals& totals = report->totals;

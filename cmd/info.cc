@@ -81,6 +81,10 @@ nlohmann::ordered_json json_of(const Look& look) {
                           {"machine_id", hex_text(about.machine_id)},
                           {"boot_id", uuid_text(about.boot_id)},
                           {"pid", about.mount_pid}};
+    json["bad_blocks"] = nlohmann::ordered_json::array();
+    for (const BlockRun run : about.bad_blocks)
+        json["bad_blocks"].push_back({{"block", run.begin}, {"count", run.count}});
+    json["bad_blocks_unlisted"] = about.bad_unlisted;
     json["counts"] = {{"blocks", about.blocks},
                       {"blocks_free", about.blocks_free},
                       {"blocks_free_in_aligned_runs", about.free_run_blocks},
@@ -90,6 +94,16 @@ nlohmann::ordered_json json_of(const Look& look) {
 
 void print_line(const char* name, const std::string& value) {
     std::cout << name << std::string(16 - std::strlen(name), ' ') << value << '\n';
+}
+
+/// "17, 40-41 and more"
+std::string bad_blocks_text(const Description& about) {
+    std::string text;
+    for (const BlockRun run : about.bad_blocks) {
+        text += (text.empty() ? "" : ", ") + std::to_string(run.begin);
+        if (run.count > 1) text += "-" + std::to_string(run.end() - 1);
+    }
+    return text + (about.bad_unlisted ? " and more" : "");
 }
 
 void print_text(const Look& look) {
@@ -116,6 +130,7 @@ void print_text(const Look& look) {
     print_line("free", size_text(about.blocks_free * about.block_bytes) + ", " +
                            std::to_string(percent) + " % in aligned 2 MiB runs");
     print_line("inodes", std::to_string(about.inodes));
+    if (!about.bad_blocks.empty()) print_line("bad blocks", bad_blocks_text(about));
     print_line("made", time_text(about.made_seconds));
     print_line("last mount", time_text(about.mount_seconds) +
                                  (about.host_name.empty() ? "" : " by " + about.host_name) + ", " +

@@ -96,6 +96,7 @@ void Survey::judge_region() {
     walk_all(*walk);
     judge_names(*walk);
     if (!claims->shared().empty()) report_shared();
+    report_bad_blocks();
     space = judge_groups(image, &*claims);
     judge_totals(image, lanes, space, walk.get());
 
@@ -109,16 +110,37 @@ void Survey::judge_region() {
     if (options.progress) options.progress(100);
 }
 
-// The walk once more, to learn who claims the blocks that were claimed twice.
-void Survey::report_shared() {
+// The walk once more, to learn who claims these blocks.
+std::vector<Claims::Watched> Survey::owners_of(const std::vector<BlockRun>& runs) const {
     CheckReport unheard;
     Findings silent(unheard, 0);
     const Image same(image, silent);
     Claims watching(image.blocks());
-    watching.watch(claims->shared(), options.owners_max);
+    watching.watch(runs, options.owners_max);
     Walk again{.image = same, .claims = watching, .state = *state, .inodes = {}, .totals = {}};
     walk_all(again);
-    shared = watching.watched();
+    return watching.watched();
+}
+
+void Survey::report_bad_blocks() {
+    std::vector<BlockRun> runs;
+    for (const media::BadRange& bad : state->bad) {
+        if (bad.blocks == 0) break;
+        if (!runs.empty() && bad.begin < runs.back().end()) return;  // a finding says so
+        runs.push_back({bad.begin, bad.blocks});
+    }
+    report.bad_blocks_unlisted = state->bad_unlisted != 0;
+    if (runs.empty()) return;
+    for (const Claims::Watched& watched : owners_of(runs)) {
+        BadBlocks bad{.run = watched.run, .owners = {}};
+        for (const Owner& owner : watched.owners) bad.owners.push_back(name_of(owner));
+        if (watched.more != 0) bad.owners.push_back(std::to_string(watched.more) + " more");
+        report.bad_blocks.push_back(std::move(bad));
+    }
+}
+
+void Survey::report_shared() {
+    shared = owners_of(claims->shared());
     for (const Claims::Watched& watched : shared) {
         std::string owners;
         std::uint64_t ino = 0;

@@ -21,6 +21,7 @@
 
 #include "fs/error.h"
 #include "fs/pmem/region.h"
+#include "fs/units.h"
 
 namespace pinfs {
 
@@ -37,6 +38,7 @@ namespace pinfs {
     /* what changes */ \
     X(state_damaged,           "header or checksum of the state block") \
     X(state_field,             "a value of the state block that cannot be") \
+    X(state_bad_blocks,        "the list of blocks that raised media errors") \
     X(finished_request,        "a slot of the table of finished requests") \
     /* journal */ \
     X(lane_state_damaged,      "magic, checksum or index of a lane's state") \
@@ -138,7 +140,15 @@ struct CheckTotals {
     bool mounted = false;            ///< not cleanly unmounted (or mounted now)
 };
 
+/// Blocks that raised media errors: no finding, as the region says so itself.
+struct BadBlocks {
+    BlockRun run;
+    std::vector<std::string> owners;  ///< as "the data of inode 12"; empty: they are free
+};
+
 struct CheckReport {
+    std::vector<BadBlocks> bad_blocks;
+    bool bad_blocks_unlisted = false;  ///< there are more
     std::vector<Finding>
         findings;  ///< in the order of the walk; at most CheckOptions::findings_max
     std::uint64_t findings_dropped = 0;  ///< beyond that

@@ -13,6 +13,33 @@ constexpr std::uint32_t kErrnoMax = 4095;
 
 bool low_bits_are_zero(std::uint64_t generation) { return (generation & 0xffffffff) == 0; }
 
+/// In order, inside the region, none touching the next, and zeros behind them.
+void judge_bad_blocks(const Image& image, const media::State& state) {
+    const auto wrong = [&](std::size_t entry) {
+        image.findings().add(FindingKind::state_bad_blocks, image.superblock().state_offset, 0,
+                             "entry %zu of %u bad blocks in the state block is %u from block %lu",
+                             entry, unsigned{state.bad_ranges}, unsigned{state.bad[entry].blocks},
+                             std::uint64_t{state.bad[entry].begin});
+    };
+    if (state.bad_ranges > media::kBadRangesMax || state.bad_unlisted > 1)
+        image.findings().add(FindingKind::state_bad_blocks, image.superblock().state_offset, 0,
+                             "the state block counts %u bad ranges, and %u",
+                             unsigned{state.bad_ranges}, unsigned{state.bad_unlisted});
+    std::uint64_t end = 0;
+    for (std::size_t i = 0; i < media::kBadRangesMax; ++i) {
+        const media::BadRange& bad = state.bad[i];
+        if (i >= state.bad_ranges) {
+            if (bad.begin != 0 || bad.blocks != 0) return wrong(i);
+            continue;
+        }
+        const bool is_after = i == 0 || bad.begin > end;
+        if (!is_after || bad.blocks == 0 || bad.begin >= image.blocks() ||
+            bad.blocks > image.blocks() - bad.begin)
+            return wrong(i);
+        end = bad.begin + bad.blocks;
+    }
+}
+
 }  // namespace
 
 std::optional<media::State> judge_state(const Image& image) {
@@ -28,7 +55,7 @@ std::optional<media::State> judge_state(const Image& image) {
     };
     if (state.mounted > 1) wrong("mounted", state.mounted);
     if (state.generation_limit == 0) wrong("generation_limit", state.generation_limit);
-    if (state.bad_blocks != 0) wrong("bad_blocks", state.bad_blocks);
+    judge_bad_blocks(image, state);
     return state;
 }
 

@@ -41,7 +41,9 @@ public:
 private:
     Survey(const pmem::Region& region, const CheckOptions& wanted);
     void judge_region();
+    [[nodiscard]] std::vector<Claims::Watched> owners_of(const std::vector<BlockRun>& runs) const;
     void report_shared();
+    void report_bad_blocks();
 };
 
 }  // namespace pinfs::checking

@@ -17,6 +17,15 @@ struct TableRoot {
 };
 static_assert(sizeof(TableRoot) == 24 && kIsMedia<TableRoot>);
 
+/// Blocks that raised media errors and were not written whole since.
+struct BadRange {
+    le64 begin;     // first block
+    le32 blocks;    // 0: unused
+    le32 reserved;  // zero
+};
+static_assert(sizeof(BadRange) == 16 && kIsMedia<BadRange>);
+inline constexpr std::size_t kBadRangesMax = 237;
+
 /// Payload of the state block.
 struct State {
     BlockHeader header;     //   0  kind state
@@ -29,16 +38,18 @@ struct State {
     u8 host_name[64];       // 128  of the last mount, zero-padded
     le64 mount_pid;         // 192  of the daemon, as its own pid namespace numbers it
     le64 session;  // 200  supervised mounts: the session that FinishedRequest names; else 0
-    le64 generation_limit;  // 208  generations below this may have been given out
-    le64 record_id_limit;   // 216  record ids below this may have been given out
-    TableRoot inodes;       // 224
-    TableRoot records;      // 248
-    le64 bad_blocks;        // 272  reserved: list of ranges that raised media errors; 0
-    u8 reserved[3816];      // 280  zero
+    le64 generation_limit;        // 208  generations below this may have been given out
+    le64 record_id_limit;         // 216  record ids below this may have been given out
+    TableRoot inodes;             // 224
+    TableRoot records;            // 248
+    le32 bad_ranges;              // 272  entries of `bad` in use, in order, neither touching
+    le32 bad_unlisted;            // 276  1: there are more bad blocks than `bad` has room for
+    BadRange bad[kBadRangesMax];  // 280
+    u8 reserved[24];              // 4072  zero
 };
 static_assert(sizeof(State) == kBlockBytes && kIsMedia<State>);
 static_assert(offsetof(State, machine_id) == 96 && offsetof(State, inodes) == 224);
-static_assert(offsetof(State, reserved) == 280);
+static_assert(offsetof(State, bad) == 280);
 
 /// The last request that a worker finished: written in the same transaction as its effect, so that
 /// a supervised restart does nothing twice. One slot per worker; all zero where unused.

@@ -52,6 +52,8 @@ void store_eight_and_flush(std::byte* to, const std::byte* from, std::size_t byt
     pmem_flush(to, bytes);
 }
 
+void flush_lines(std::byte* to, const std::byte*, std::size_t bytes) { pmem_flush(to, bytes); }
+
 void order_stores() {
 #ifdef __x86_64__
     _mm_sfence();
@@ -72,14 +74,35 @@ Region::Region(std::span<std::byte> memory, const Capabilities& capabilities, Ob
     install_sigbus_handler();
 }
 
+std::unexpected<Error> Region::lost(std::uint64_t offset) const {
+    bad_.add({offset / kBlockBytes, 1});
+    return fail(Cause::media_error, offset);
+}
+
 Expected<void> Region::load(std::uint64_t offset, std::span<std::byte> out) const {
     if (!holds(offset, out.size())) return fail(Cause::media_corrupt, offset);
     if (out.empty()) return {};
-    if (observer_ != nullptr && !observer_->before_load(offset, out.size()))
-        return fail(Cause::media_error, offset);
+    if (observer_ != nullptr && !observer_->before_load(offset, out.size())) return lost(offset);
     const std::byte* const media = memory_ + offset;
     const std::byte* const fault = copy_guarded(copy_plain, out.data(), media, out.size(), media);
-    if (fault != nullptr) return fail(Cause::media_error, offset_of(fault));
+    if (fault != nullptr) return lost(offset_of(fault));
+    return {};
+}
+
+/// A bad block is given new memory where all of it is stored anyway; each at most once.
+Expected<void> Region::store_guarded(CopyFunction copy, std::uint64_t offset, const std::byte* from,
+                                     std::uint64_t bytes) {
+    std::byte* const media = memory_ + offset;
+    for (std::uint64_t renewed = UINT64_MAX;;) {
+        const std::byte* const fault = copy_guarded(copy, media, from, bytes, media);
+        if (fault == nullptr) break;
+        const std::uint64_t block = offset_of(fault) / kBlockBytes;
+        const bool is_whole =
+            block * kBlockBytes >= offset && (block + 1) * kBlockBytes <= offset + bytes;
+        if (!is_whole || block == renewed || !renew_block(block)) return lost(offset_of(fault));
+        renewed = block;
+    }
+    if (bad_.any()) bad_.remove_inside(offset, bytes);
     return {};
 }
 
@@ -88,15 +111,13 @@ Expected<void> Region::store(CopyFunction copy, std::uint64_t offset, const std:
     assert(!read_only_);
     if (!holds(offset, bytes)) return fail(Cause::media_corrupt, offset);
     if (bytes == 0) return {};
-    if (observer_ != nullptr && !observer_->before_store(offset, bytes))
-        return fail(Cause::media_error, offset);
-    std::byte* const media = memory_ + offset;
-    const std::byte* const fault = copy_guarded(copy, media, from, bytes, media);
+    if (observer_ != nullptr && !observer_->before_store(offset, bytes)) return lost(offset);
+    const auto stored = store_guarded(copy, offset, from, bytes);
     if (observer_ != nullptr) observer_->stored(offset, bytes);
-    if (fault != nullptr) return fail(Cause::media_error, offset_of(fault));
+    TRY(stored);
     // libpmem widens the range to whole pages.
-    if (capabilities_.flush == Flush::page && pmem_msync(media, bytes) != 0)
-        return fail(Cause::media_error, offset);
+    if (capabilities_.flush == Flush::page && pmem_msync(memory_ + offset, bytes) != 0)
+        return lost(offset);
     if (observer_ != nullptr) observer_->flushed(offset, bytes, where);
     return {};
 }
@@ -140,10 +161,13 @@ Expected<void> Region::store8_flush(std::uint64_t offset, std::uint64_t value, W
 Expected<void> Region::flush(std::uint64_t offset, std::uint64_t bytes, Where where) {
     if (!holds(offset, bytes)) return fail(Cause::media_corrupt, offset);
     std::byte* const media = memory_ + offset;
-    if (capabilities_.flush == Flush::line)
-        pmem_flush(media, bytes);
-    else if (capabilities_.flush == Flush::page && pmem_msync(media, bytes) != 0)
-        return fail(Cause::media_error, offset);
+    if (capabilities_.flush == Flush::line) {
+        // A page that is not there is asked for, and may be bad.
+        const std::byte* const fault = copy_guarded(flush_lines, media, nullptr, bytes, media);
+        if (fault != nullptr) return lost(offset_of(fault));
+    } else if (capabilities_.flush == Flush::page && pmem_msync(media, bytes) != 0) {
+        return lost(offset);
+    }
     if (observer_ != nullptr) observer_->flushed(offset, bytes, where);
     return {};
 }

@@ -10,6 +10,7 @@
 //     it.
 //   - `*_flush` and copies into the region are durable after a later fence() of the same thread.
 //   - Where the capabilities say that contents are not persistent, flushes cost nothing.
+//   - What raised a media error is one of the bad blocks until it was written whole.
 // Thread-safe; who may write what is for the layers above to say.
 #pragma once
 
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "fs/error.h"
+#include "fs/pmem/bad_blocks.h"
 #include "fs/units.h"
 
 namespace pinfs::pmem {
@@ -135,7 +137,8 @@ public:
     /// One aligned store of 8 bytes that no crash tears, and its flush.
     Expected<void> store8_flush(std::uint64_t offset, std::uint64_t value,
                                 Where where = Where::current());
-    /// Flushes what others stored, through mappings of their own; durable after fence().
+    /// Flushes what others stored, through mappings of their own; durable after fence(). Errors:
+    /// media_error.
     Expected<void> flush(std::uint64_t offset, std::uint64_t bytes, Where where = Where::current());
     /// Takes the backing pages of [offset, offset + bytes) away and gives new ones, so that
     /// whoever still has the old ones, a device too, has lost the region's bytes. True if that is
@@ -143,6 +146,11 @@ public:
     /// thing, or where a page is shared with bytes outside. Contents of the range are lost.
     /// Errors: system (ENOSPC: no new pages; try again).
     Expected<bool> renew_pages(std::uint64_t offset, std::uint64_t bytes);
+    /// Blocks that raised media errors, now or when the region was last in use.
+    [[nodiscard]] const BadBlocks& bad_blocks() const { return bad_; }
+    /// Adds what is known from elsewhere: from media, or from the system's list of the device.
+    void add_bad_blocks(BlockRun run) { bad_.add(run); }
+    void add_bad_blocks_of_device();
     /// Orders this thread's stores and flushes before all that follow. (Where a flush is a system
     /// call, it was made, and its failure returned, by the storing function.)
     void fence(Where where = Where::current());
@@ -158,16 +166,25 @@ private:
         return static_cast<std::uint64_t>(address - memory_);
     }
     Expected<void> map(int fd, std::uint64_t align_bytes);
+    /// What is lost there: one block.
+    [[nodiscard]] std::unexpected<Error> lost(std::uint64_t offset) const;
+    /// New memory for a bad block, whose content is lost. True if that was possible.
+    bool renew_block(std::uint64_t block);
+    void advise(std::byte* memory, std::uint64_t bytes) const;
     Expected<void> load(std::uint64_t offset, std::span<std::byte> out) const;
     Expected<void> store(CopyFunction copy, std::uint64_t offset, const std::byte* from,
                          std::uint64_t bytes, const Where& where);
+    Expected<void> store_guarded(CopyFunction copy, std::uint64_t offset, const std::byte* from,
+                                 std::uint64_t bytes);
 
     std::byte* memory_ = nullptr;
     std::uint64_t bytes_ = 0;
     Capabilities capabilities_;
     Observer* observer_ = nullptr;
     std::string path_;
+    mutable BadBlocks bad_;
     int lock_fd_ = -1;
+    int map_flags_ = 0;
     bool mapped_ = false;  // unmap at the end
     bool read_only_ = false;
 };

@@ -24,6 +24,8 @@
 namespace pinfs::pmem {
 namespace {
 
+constexpr int kReadAndWrite = PROT_READ | PROT_WRITE;
+
 constexpr std::uint64_t kRegionBytesMin = 1 << 20;
 
 /// A descriptor that closes itself.
@@ -208,10 +210,10 @@ Expected<std::unique_ptr<Region>> Region::open(const std::string& path,
 }
 
 Expected<void> Region::map(int fd, std::uint64_t align_bytes) {
-    const int protection = PROT_READ | (read_only_ ? 0 : PROT_WRITE);
+    const int protection = read_only_ ? PROT_READ : kReadAndWrite;
     const bool map_sync = takes_map_sync(fd, protection, capabilities_.map_unit_bytes);
-    const int flags = map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED;
-    std::byte* const memory = map_aligned(fd, 0, bytes_, align_bytes, protection, flags);
+    map_flags_ = map_sync ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED;
+    std::byte* const memory = map_aligned(fd, 0, bytes_, align_bytes, protection, map_flags_);
     if (memory == nullptr) {
         if (errno == ENODEV) return fail(Cause::region_not_mappable);
         return fail_errno(errno);
@@ -219,10 +221,14 @@ Expected<void> Region::map(int fd, std::uint64_t align_bytes) {
     memory_ = memory;
     mapped_ = true;
     finish_capabilities(capabilities_, memory_, bytes_, map_sync);
-    // Hints; a kernel that has neither loses nothing but speed.
-    if (capabilities_.huge_bytes > kBlockBytes) madvise(memory_, bytes_, MADV_HUGEPAGE);
-    madvise(memory_, bytes_, MADV_DONTDUMP);
+    advise(memory_, bytes_);
     return {};
+}
+
+/// Hints; a kernel that has neither loses nothing but speed.
+void Region::advise(std::byte* memory, std::uint64_t bytes) const {
+    if (capabilities_.huge_bytes > kBlockBytes) madvise(memory, bytes, MADV_HUGEPAGE);
+    madvise(memory, bytes, MADV_DONTDUMP);
 }
 
 Region::~Region() {
@@ -265,6 +271,31 @@ std::optional<Region::Backing> Region::backing() const {
     struct stat status {};
     if (lock_fd_ < 0 || fstat(lock_fd_, &status) != 0) return std::nullopt;
     return Backing{status.st_dev, status.st_ino};
+}
+
+/// Not where the file is too short: what is missing of it would come back as zeros.
+bool Region::renew_block(std::uint64_t block) {
+    const std::uint64_t offset = block * kBlockBytes;
+    struct stat status {};
+    if (lock_fd_ < 0 || fstat(lock_fd_, &status) != 0) return false;
+    if (S_ISREG(status.st_mode) && static_cast<std::uint64_t>(status.st_size) < bytes_)
+        return false;
+    const auto renewed = renew_pages(offset, kBlockBytes);
+    if (!(renewed && *renewed) && !clear_on_device(lock_fd_, offset, kBlockBytes)) return false;
+    // The kernel remembers in our page table that the old memory failed.
+    const std::uint64_t begin = round_down(offset, capabilities_.map_unit_bytes);
+    const std::uint64_t bytes = std::min(capabilities_.map_unit_bytes, bytes_ - begin);
+    std::byte* const place = memory_ + begin;
+    if (mmap(place, bytes, kReadAndWrite, map_flags_ | MAP_FIXED, lock_fd_,
+             static_cast<off_t>(begin)) == MAP_FAILED)
+        return false;
+    advise(place, bytes);
+    return true;
+}
+
+void Region::add_bad_blocks_of_device() {
+    if (lock_fd_ < 0) return;
+    for (const BlockRun run : bad_blocks_of_device(lock_fd_)) bad_.add(run);
 }
 
 Expected<bool> Region::renew_pages(std::uint64_t offset, std::uint64_t bytes) {

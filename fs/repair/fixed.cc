@@ -127,7 +127,15 @@ Expected<bool> repair_state(Work& work) {
     }
     if (state.mounted > 1) state.mounted = 1;
     if (state.generation_limit == 0) state.generation_limit = 1;
-    state.bad_blocks = 0;
+    const bool list_is_wrong = std::ranges::any_of(work.findings(), [](const Finding& finding) {
+        return finding.kind == FindingKind::state_bad_blocks;
+    });
+    if (list_is_wrong) {
+        // Whoever meets one of them again lists it again.
+        state.bad_ranges = 0;
+        state.bad_unlisted = 0;
+        std::ranges::fill(state.bad, media::BadRange{});
+    }
     TRY(work.stage_state());
     TRY(work.writer.commit());
     work.tell(offset, 0,

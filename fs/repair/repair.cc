@@ -200,7 +200,7 @@ Part Round::part_of(const Finding& finding) {
     const Kind kind = finding.kind;
     if (kind == Kind::unreadable) return part_of_place(finding);
     if (kind <= Kind::superblock_geometry) return Part::superblocks;
-    if (kind <= Kind::state_field) return Part::state;
+    if (kind <= Kind::state_bad_blocks) return Part::state;
     if (kind == Kind::finished_request) return Part::finished;
     if (kind == Kind::lane_state_damaged) return Part::totals;
     if (kind <= Kind::logs_overlap) return Part::journal;

@@ -249,6 +249,20 @@ Expected<void> Allocator::reserve(const Request& request, std::vector<BlockRun>&
     return {};
 }
 
+Expected<bool> Allocator::reserve_exactly(std::uint64_t block) {
+    if (block >= region_blocks_) return false;
+    Group& group = group_at(block / media::kGroupBlocks);
+    const std::uint64_t bit = block % media::kGroupBlocks;
+    const std::scoped_lock lock{group.mutex};
+    TRY(load(group, block / media::kGroupBlocks));
+    if (group.first_busy(bit, bit + 1) == bit) return false;
+    // Free blocks that are promised to somebody else already are taken by count first.
+    for (std::uint64_t free = free_blocks(); !free_blocks_.compare_exchange_weak(free, free - 1);)
+        if (free == 0) return false;
+    group.mark(bit, bit + 1, true);
+    return true;
+}
+
 void Allocator::release(BlockRun run) {
     for (std::uint64_t at = run.begin; at < run.end();) {
         const std::uint64_t index = at / media::kGroupBlocks;

@@ -51,6 +51,8 @@ public:
     /// Appends runs of `request.blocks` blocks in all to `runs`; longest first is not promised, but
     /// neighbours are joined. Errors: no_space (nothing reserved), bad_checksum and the like.
     Expected<void> reserve(const Request& request, std::vector<BlockRun>& runs);
+    /// Reserves this very block. False, and nothing happened, if it is busy.
+    Expected<bool> reserve_exactly(std::uint64_t block);
     /// Takes back a reservation whose change was not committed, or frees blocks whose change was.
     void release(BlockRun run);
 

@@ -107,7 +107,11 @@ Expected<void> Volume::Core::mount() {
     TRY(mark_mounted());
     TRY(inodes_.load());
     TRY(load_records());
-    if (!read_only_) TRY(find_pending());
+    TRY(load_bad_blocks());
+    if (!read_only_) {
+        TRY(find_pending());
+        TRY(settle_bad_blocks());
+    }
     {
         const Use root = use(kRootIno);
         const Shared lock{root->mutex};

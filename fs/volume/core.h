@@ -410,6 +410,11 @@ private:
     [[nodiscard]] bool has_waited_enough(std::uint64_t since_ns, std::uint64_t now_ns) const;
     bool is_mapped(MappedByOthers& others, Ino ino, std::uint64_t begin_bytes,
                    std::uint64_t end_bytes);
+    // bad_blocks.cc
+    Expected<void> load_bad_blocks();
+    /// Free ones are renewed, or kept from being given out; what changed is written down.
+    Expected<void> settle_bad_blocks();
+    Expected<void> renew_free_bad_blocks();
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);
@@ -441,6 +446,9 @@ private:
     std::uint64_t generation_limit_ = 0;
     std::uint64_t next_record_id_ = 0;
     std::uint64_t record_id_limit_ = 0;
+
+    std::mutex bad_blocks_mutex_;           // of one settling
+    std::uint64_t bad_blocks_written_ = 0;  // version of the region's list that is on media
 
     // Leases, maps, pins and holds.
     RankedMutex<LockRank::pins> pins_mutex_;

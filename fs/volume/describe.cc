@@ -78,6 +78,9 @@ Expected<void> add_state(const pmem::Region& region, const media::Superblock& su
     description.boot_id = array_of(state.boot_id);
     description.host_name = text_of(state.host_name);
     description.mount_pid = state.mount_pid;
+    for (const media::BadRange& bad : state.bad)
+        if (bad.blocks != 0) description.bad_blocks.push_back({bad.begin, bad.blocks});
+    description.bad_unlisted = state.bad_unlisted != 0;
     return {};
 }
 

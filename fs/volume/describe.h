@@ -8,9 +8,11 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "fs/error.h"
 #include "fs/pmem/region.h"
+#include "fs/units.h"
 
 namespace pinfs {
 
@@ -40,6 +42,9 @@ struct Description {
     std::array<std::uint8_t, 16> boot_id{};
     std::string host_name;
     std::uint64_t mount_pid = 0;
+
+    std::vector<BlockRun> bad_blocks;  ///< that raised media errors
+    bool bad_unlisted = false;         ///< there are more of them
 
     // Totals
     std::uint64_t blocks = 0;

@@ -114,7 +114,10 @@ Expected<void> Volume::Core::finish_pending() {
         if (!done && done.error().cause != Cause::stale_inode && result) result = done;
         lock.lock();
     }
-    return result;
+    lock.unlock();
+    if (read_only_ || is_shut_down()) return result;
+    const auto settled = settle_bad_blocks();
+    return result ? settled : result;
 }
 
 void Volume::Core::background() {
@@ -137,6 +140,7 @@ void Volume::Core::background() {
             const auto inodes = std::exchange(lazy_, {});
             lock.unlock();
             for (const Ino ino : inodes) (void)write_lazy_times(ino);
+            (void)settle_bad_blocks();  // an error: in five seconds again
             states_.give_back_memory();
             lock.lock();
             next_round = std::chrono::steady_clock::now() + kPeriod;

@@ -150,7 +150,9 @@ TEST_CASE("check: every field of the state block", "[check][corruption]") {
                 root(256, "records.levels", 5, Kind::table_root, 4),
                 root(260, "records.reserved", 1, kAnyValueIsRight, 4),
                 root(264, "records.window_chunks", 0, Kind::table_window),
-                FIELD(State, bad_blocks, 1, Kind::state_field),
+                FIELD(State, bad_ranges, 1, Kind::state_bad_blocks),
+                FIELD(State, bad_unlisted, 2, Kind::state_bad_blocks),
+                FIELD(State, bad, 17, Kind::state_bad_blocks),
                 FIELD(State, reserved, 1, kAnyValueIsRight)},
         image.state_at(), Kind::state_damaged);
 }

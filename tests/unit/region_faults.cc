@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <catch2/catch.hpp>
 #include <csetjmp>
 #include <cstring>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -100,6 +102,40 @@ struct PoisonRequest {
 };
 constexpr std::uint64_t kFeaturePoison = 1 << 14;
 
+/// Pages whose access raises SIGBUS, as those of failed memory do, while this lives.
+class Poison {
+public:
+    Poison(std::uintptr_t place, std::size_t bytes)
+        : faults_{static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC))} {
+        uffdio_api api{};
+        api.api = UFFD_API;
+        api.features = kFeaturePoison;
+        if (faults_ < 0 || ioctl(faults_, UFFDIO_API, &api) != 0) {
+            WARN(
+                "skipped: this kernel does not let a test poison a page: " << std::strerror(errno));
+            return;
+        }
+        REQUIRE(madvise(reinterpret_cast<void*>(place), bytes, MADV_DONTNEED) == 0);
+        uffdio_register registration{};
+        registration.range = {place, bytes};
+        registration.mode = UFFDIO_REGISTER_MODE_MISSING;
+        REQUIRE(ioctl(faults_, UFFDIO_REGISTER, &registration) == 0);
+        PoisonRequest poison{place, bytes, 0, 0};
+        REQUIRE(ioctl(faults_, _IOWR(UFFDIO, 0x08, PoisonRequest), &poison) == 0);
+        works_ = true;
+    }
+    ~Poison() {
+        if (faults_ >= 0) close(faults_);
+    }
+    Poison(const Poison&) = delete;
+    Poison& operator=(const Poison&) = delete;
+    [[nodiscard]] bool works() const { return works_; }
+
+private:
+    int faults_;
+    bool works_ = false;
+};
+
 TEST_CASE("region: a poisoned page fails the one access, with its place", "[pmem][unit]") {
     void* const pages =
         mmap(nullptr, 1_MiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -107,23 +143,11 @@ TEST_CASE("region: a poisoned page fails the one access, with its place", "[pmem
     auto* const memory = static_cast<std::byte*>(pages);
     Region region(std::span(memory, 1_MiB), {}, nullptr);
 
-    const int faults = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
-    uffdio_api api{};
-    api.api = UFFD_API;
-    api.features = kFeaturePoison;
-    if (faults < 0 || ioctl(faults, UFFDIO_API, &api) != 0) {
-        WARN("skipped: this kernel does not let a test poison a page: " << std::strerror(errno));
-        if (faults >= 0) close(faults);
+    const Poison poison{reinterpret_cast<std::uintptr_t>(memory) + 512_KiB, 4096};
+    if (!poison.works()) {
         munmap(pages, 1_MiB);
         return;
     }
-    const auto place = reinterpret_cast<std::uintptr_t>(memory) + 512_KiB;
-    uffdio_register registration{};
-    registration.range = {place, 4096};
-    registration.mode = UFFDIO_REGISTER_MODE_MISSING;
-    REQUIRE(ioctl(faults, UFFDIO_REGISTER, &registration) == 0);
-    PoisonRequest poison{place, 4096, 0, 0};
-    REQUIRE(ioctl(faults, _IOWR(UFFDIO, 0x08, PoisonRequest), &poison) == 0);
 
     std::vector<std::byte> out(16'384);
     for (const std::uint64_t offset : {512_KiB, 512_KiB + 100, 512_KiB - 4096}) {
@@ -135,8 +159,67 @@ TEST_CASE("region: a poisoned page fails the one access, with its place", "[pmem
     }
     CHECK(region.read(512_KiB - 16'384, out));
     CHECK(region.read(512_KiB + 4096, out));
-    close(faults);
     munmap(pages, 1_MiB);
+}
+
+/// Where the process has a file mapped, from its first byte on.
+std::uintptr_t mapped_at(const std::string& path) {
+    std::ifstream maps{"/proc/self/maps"};
+    for (std::string line; std::getline(maps, line);)
+        if (line.ends_with(path)) return std::stoull(line, nullptr, 16);
+    return 0;
+}
+
+TEST_CASE("region: a bad block is known until it was written whole, and gets new memory then",
+          "[pmem][unit]") {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    const auto region = made(path, 4_MiB);
+    CHECK(region->copy_in(0, pattern(4_MiB)));
+    const auto bad = [&] {
+        return region->bad_blocks().runs();
+    };
+    CHECK(bad().empty());
+    const Poison poison{mapped_at(path) + 512_KiB, 4096};
+    if (!poison.works()) return;
+    std::vector<std::byte> out(16'384);
+    CHECK_FALSE(region->read(512_KiB - 100, out));
+    CHECK(bad() == std::vector<BlockRun>{{128, 1}});
+    CHECK_FALSE(region->copy_in(512_KiB + 1, pattern(4096)));  // not all of it
+    CHECK_FALSE(region->zero(512_KiB - 4096, 8191));
+    CHECK_FALSE(region->store8_flush(512_KiB, 1));
+    CHECK(bad() == std::vector<BlockRun>{{128, 1}});
+    CHECK(region->copy_in(512_KiB - 100, pattern(16'384)));
+    CHECK(bad().empty());
+    REQUIRE(region->read(512_KiB - 100, out));
+    CHECK(out == pattern(16'384));
+
+    // Not where the file was cut: what it has lost would come back as zeros.
+    REQUIRE(truncate(path.c_str(), 1_MiB) == 0);
+    CHECK_FALSE(region->zero(1_MiB + 8192, 8192));
+    CHECK(bad() == std::vector<BlockRun>{{258, 1}});
+    struct stat status {};
+    REQUIRE(stat(path.c_str(), &status) == 0);
+    CHECK(status.st_size == 1_MiB);
+}
+
+TEST_CASE("region: what is flushed and not there fails the one flush", "[pmem][unit]") {
+    const TemporaryDirectory directory;
+    CHECK(run_again("region: flushing a file that was cut", "PMEM_IS_PMEM_FORCE", "1") == 0);
+}
+
+TEST_CASE("region: flushing a file that was cut", "[.again]") {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("region");
+    const auto region = made(path, 4_MiB);
+    REQUIRE(region->capabilities().flush == Flush::line);
+    CHECK(region->flush(0, 4_MiB));
+    REQUIRE(truncate(path.c_str(), 1_MiB) == 0);
+    const auto failed = region->flush(512_KiB, 1_MiB);
+    REQUIRE_FALSE(failed);
+    CHECK(failed.error().cause == Cause::media_error);
+    CHECK(failed.error().offset == 1_MiB);
+    CHECK(region->flush(0, 1_MiB));
 }
 
 // Run by the last case, in a process of its own.
