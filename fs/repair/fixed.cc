@@ -86,11 +86,12 @@ Expected<bool> repair_superblocks(Work& work) {
         block.superblock.own_offset = offset;
         block.superblock.crc32c =
             unit_checksum(0xffffffff, std::as_bytes(std::span(&block.superblock, 1)));
+        SuperBlock old;
+        if (work.read(offset, old) && std::memcmp(&old, &block, sizeof old) == 0) continue;
         TRY(region.store_flush(offset, std::as_bytes(std::span(&block, 1))));
         region.fence();
+        work.tell(offset, 0, "the superblock%s was written anew", copy ? "'s copy" : "");
     }
-    work.tell(0, 0, "the superblock and its copy were written from %s",
-              from_copy ? "the copy" : "the superblock");
     return true;
 }
 

@@ -236,8 +236,10 @@ Expected<RepairReport> repair(pmem::Region& region, const RepairOptions& options
             bool changed = false;
             // What the rounds before did not help against is left.
             const CheckTotals& totals = survey->report.totals;
-            const std::string looks = survey->report.text() + std::to_string(totals.directories) +
-                                      '/' + std::to_string(totals.files);
+            std::string looks = survey->report.text();
+            for (const std::uint64_t count :
+                 {totals.directories, totals.files, totals.records, totals.lanes_sealed})
+                looks += std::to_string(count) + ' ';
             if (!survey->report.clean() && seen.insert(std::hash<std::string>{}(looks)).second) {
                 const auto done = Round(region, *survey, options, report).run();
                 if (!done && done.error().cause != Cause::no_space &&

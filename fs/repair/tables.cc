@@ -113,6 +113,14 @@ private:
         }
         header.used |= 1;
         header.pending = 0;
+        // Names are missing: what has link counts here was not freed.
+        media::ChunkHeader own;
+        if (header.used == 1 && must_look_ && table_ == media::kTableInodes &&
+            header_of_inodes(chunk, offset, own)) {
+            header.used |= own.used;
+            work_.tell(offset, 0, "slots of chunk %lu that have inodes are in use again",
+                       header.chunk);
+        }
         if (table_ == media::kTableInodes)
             for (unsigned slot = 1; slot < media::kChunkSlots; ++slot)
                 if ((header.used >> slot & 1) != 0) TRY(slot_in_use(chunk, slot, header));

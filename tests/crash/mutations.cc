@@ -5,15 +5,13 @@
 // needs.
 #include <catch2/catch.hpp>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <regex>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "tests/support/crash_workloads.h"
+#include "tests/support/flush_places.h"
 #include "tests/support/recording_clients.h"
 #include "tests/support/recording_mounts.h"
 #include "tests/support/seed.h"
@@ -72,27 +70,6 @@ private:
     std::size_t images_ = 0;
 };
 
-/// A file below the project's root, and a line of it.
-using Place = std::pair<std::string, std::uint32_t>;
-
-/// Every call in fs/ of what flushes or fences.
-std::set<Place> places_in_sources() {
-    const std::filesystem::path root{PINFS_SOURCE_DIR};
-    const std::regex call{
-        R"(\bregion(_|\(\))?(\.|->)(fence|flush|copy_in|zero|store_flush|store8_flush)\()"};
-    std::set<Place> places;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator{root / "fs"}) {
-        const std::string file = std::filesystem::relative(entry.path(), root).string();
-        if (file.starts_with("fs/pmem/") || !(file.ends_with(".cc") || file.ends_with(".h")))
-            continue;
-        std::ifstream source{entry.path()};
-        std::string line;
-        for (std::uint32_t number = 1; std::getline(source, line); ++number)
-            if (std::regex_search(line, call)) places.emplace(file, number);
-    }
-    return places;
-}
-
 TEST_CASE("mutations: no flush and no fence can be left out", "[journal][volume][crash]") {
     MutationRun run{seed_of_test("mutations", 1)};
     const auto add_with_recoveries = [&](Recording& recording, std::uint64_t lanes) {
@@ -140,7 +117,10 @@ TEST_CASE("mutations: no flush and no fence can be left out", "[journal][volume]
     // What the sources have, reached or not: none is left out because no workload comes there.
     std::set<Place> reached;
     for (const Site& site : run.sites()) reached.emplace(site.file, site.line);
-    const std::set<Place> written = places_in_sources();
+    // Repairs have workloads and a mutation run of their own, in repair.cc.
+    std::set<Place> written = places_that_flush("fs");
+    std::erase_if(written,
+                  [](const Place& place) { return place.first.starts_with("fs/repair/"); });
     std::printf("places in fs/ that flush or fence: %zu\n", written.size());
     for (const Place& place : written) {
         if (reached.contains(place)) continue;

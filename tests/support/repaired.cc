@@ -7,14 +7,11 @@
 #include <set>
 
 namespace pinfs::test {
-namespace {
 
 bool reads_as(const FileState& file, const FileState& other) {
     return file.target == other.target && file.size == other.size && file.blocks == other.blocks &&
            file.attributes == other.attributes;
 }
-
-}  // namespace
 
 std::map<std::string, FileState> readable(std::span<const std::byte> memory) {
     std::map<std::string, FileState> files;
@@ -76,6 +73,22 @@ Repaired repair_all(pmem::Region& region) {
     return done;
 }
 
+void check_kept(const std::map<std::string, FileState>& before,
+                const std::map<std::string, FileState>& after,
+                const std::map<std::string, FileState>& pristine, const std::string& told) {
+    for (const auto& [path, was] : before) {
+        INFO(path);
+        const auto is = after.find(path);
+        CHECK(is != after.end());
+        if (is == after.end()) continue;
+        const auto right = pristine.find(path);
+        const bool was_right = right != pristine.end() && reads_as(was, right->second);
+        const bool is_told =
+            told.find("inode " + std::to_string(*was.ino) + ", ") != std::string::npos;
+        CHECK((reads_as(is->second, was) || (is_told && !was_right)));
+    }
+}
+
 Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
                       const std::map<std::string, FileState>& pristine) {
     const auto before = readable(memory);
@@ -87,17 +100,7 @@ Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
     INFO(found.text());
     CHECK(found.clean());
     const auto after = readable(memory);
-    for (const auto& [path, was] : before) {
-        INFO(path);
-        const auto is = after.find(path);
-        CHECK(is != after.end());
-        if (is == after.end()) continue;
-        const auto right = pristine.find(path);
-        const bool was_right = right != pristine.end() && reads_as(was, right->second);
-        const bool told =
-            done.text().find("inode " + std::to_string(*was.ino) + ", ") != std::string::npos;
-        CHECK((reads_as(is->second, was) || (told && !was_right)));
-    }
+    check_kept(before, after, pristine, done.text());
     Mounted mounted{region};
     mounted.make_file("/made after the repair", 10000, 3);
     mounted.unmount();

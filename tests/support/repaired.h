@@ -17,6 +17,9 @@ namespace pinfs::test {
 /// Files and links by path, as far as a mount of a copy of `memory` can read them to the end.
 std::map<std::string, FileState> readable(std::span<const std::byte> memory);
 
+/// Content, target, size and attributes are the same.
+bool reads_as(const FileState& file, const FileState& other);
+
 struct Repaired {
     std::vector<std::string> sentences;
     RepairReport report;
@@ -26,8 +29,13 @@ struct Repaired {
 /// Repairs all, whatever it is. Throws on an error.
 Repaired repair_all(pmem::Region& region);
 
-/// Damaged memory is repaired in place, and all of the above is checked. A file that was damaged
-/// and told of may have changed, one that reads as in `pristine` may not.
+/// Every file of `before` is in `after`. One that is in `told` may have changed there, but not if
+/// it read as in `pristine`.
+void check_kept(const std::map<std::string, FileState>& before,
+                const std::map<std::string, FileState>& after,
+                const std::map<std::string, FileState>& pristine, const std::string& told);
+
+/// Damaged memory is repaired in place, and all of the above is checked.
 Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
                       const std::map<std::string, FileState>& pristine);
 

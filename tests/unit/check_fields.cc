@@ -75,12 +75,22 @@ public:
             end = field.offset + field.bytes;
             const bool is_sum = std::string_view(field.name).ends_with("::crc32c");
 
-            write(at, field);
+            REQUIRE(write(at, field));
             expect(damaged, "changed, not sealed");
             if (!is_sum) {
-                write(at, field);
+                REQUIRE(write(at, field));
                 sample_.image.seal(unit, unit_bytes);
                 expect(field.expected, "changed and sealed");
+                // Whatever else it may be: if it is wrong, it is repaired.
+                for (const std::uint64_t value : {std::uint64_t{0}, ~std::uint64_t{0},
+                                                  flipped(at, field, 0), flipped(at, field, 5)}) {
+                    Field other = field;
+                    other.value = value;
+                    if (!write(at, other)) continue;
+                    CAPTURE(value);
+                    sample_.image.seal(unit, unit_bytes);
+                    expect_repair();
+                }
             }
         }
         CHECK(end == struct_bytes);
@@ -107,11 +117,26 @@ public:
     }
 
 private:
-    void write(std::uint64_t at, const Field& field) {
+    // False if that is there already.
+    bool write(std::uint64_t at, const Field& field) {
         const std::size_t bytes = std::min<std::size_t>(field.bytes, 8);
         std::byte* const place = sample_.image.memory().data() + at + field.offset;
-        REQUIRE(std::memcmp(place, &field.value, bytes) != 0);
+        if (std::memcmp(place, &field.value, bytes) == 0) return false;
         std::memcpy(place, &field.value, bytes);
+        return true;
+    }
+    std::uint64_t flipped(std::uint64_t at, const Field& field, unsigned bit) const {
+        std::uint64_t value = 0;
+        std::memcpy(&value, pristine_.data() + at + field.offset,
+                    std::min<std::size_t>(field.bytes, 8));
+        return value ^ std::uint64_t{1} << bit;
+    }
+    void expect_repair() {
+        const auto report = check(sample_.image.region());
+        REQUIRE(report);
+        if (!report->clean())
+            check_repair(sample_.image.region(), sample_.image.memory(), readable_);
+        restore();
     }
 
     Sample sample_;
