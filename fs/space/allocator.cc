@@ -157,8 +157,8 @@ Expected<void> Allocator::take_blocks(const Request& request, std::vector<BlockR
     std::uint64_t wanted = request.blocks;
     const auto grab = [&](Group& group, std::uint64_t base, std::uint64_t begin,
                           std::uint64_t end) {
+        append(runs, {base + begin, end - begin});  // first: it may throw
         group.mark(begin, end, true);
-        append(runs, {base + begin, end - begin});
         wanted -= end - begin;
     };
 
@@ -226,6 +226,25 @@ Expected<void> Allocator::take_blocks(const Request& request, std::vector<BlockR
     return wanted == 0 ? Expected<void>{} : fail(Cause::no_space);
 }
 
+/// Blocks that were counted, and those that were taken of them: they go back unless kept.
+struct Allocator::Reservation {
+    Reservation(Allocator& of, std::uint64_t counted) : allocator{of}, blocks{counted} {}
+    ~Reservation() {
+        if (kept) return;
+        std::uint64_t in_runs = 0;
+        for (const BlockRun run : taken) in_runs += run.count;
+        allocator.free_blocks_.fetch_add(blocks - in_runs);
+        for (const BlockRun run : taken) allocator.release(run);
+    }
+    Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
+
+    Allocator& allocator;
+    const std::uint64_t blocks;
+    std::vector<BlockRun> taken;
+    bool kept = false;
+};
+
 Expected<void> Allocator::reserve(const Request& request, std::vector<BlockRun>& runs) {
     const std::uint64_t kept = request.reserve == Reserve::keep   ? reserve_blocks_
                                : request.reserve == Reserve::half ? reserve_blocks_ / 2
@@ -235,17 +254,12 @@ Expected<void> Allocator::reserve(const Request& request, std::vector<BlockRun>&
         if (free < request.blocks || free - request.blocks < kept) return fail(Cause::no_space);
     } while (!free_blocks_.compare_exchange_weak(free, free - request.blocks));
 
-    std::vector<BlockRun> taken;
-    if (auto done = take_blocks(request, taken); !done) {
-        // The count said yes and the bitmaps no only where blocks are just moving, or media is
-        // wrong.
-        std::uint64_t returned = 0;
-        for (const BlockRun run : taken) returned += run.count;
-        free_blocks_.fetch_add(request.blocks - returned);
-        for (const BlockRun run : taken) release(run);
-        return done;
-    }
-    for (const BlockRun run : taken) append(runs, run);
+    Reservation reservation{*this, request.blocks};
+    // The count says yes and the bitmaps no only where blocks are just moving, or media is wrong.
+    TRY(take_blocks(request, reservation.taken));
+    runs.reserve(runs.size() + reservation.taken.size());
+    for (const BlockRun run : reservation.taken) append(runs, run);
+    reservation.kept = true;
     return {};
 }
 

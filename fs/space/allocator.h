@@ -75,6 +75,7 @@ public:
 
 private:
     struct Group;
+    struct Reservation;
     Group& group_at(std::uint64_t index);
     Expected<void> load(Group& group, std::uint64_t index);  // the group's lock is held
     template <class Take>

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <set>
 
+#include "fs/memory_reserve.h"
+
 namespace pinfs::space {
 
 namespace {
@@ -37,7 +39,12 @@ Expected<std::vector<BlockRun>> Change::allocate(Request request) {
     request.reserve = reserve_;
     std::vector<BlockRun> runs;
     TRY(allocator_.reserve(request, runs));
-    allocated_.insert(allocated_.end(), runs.begin(), runs.end());
+    try {
+        allocated_.insert(allocated_.end(), runs.begin(), runs.end());
+    } catch (...) {
+        for (const BlockRun run : runs) allocator_.release(run);
+        throw;
+    }
     return runs;
 }
 
@@ -49,9 +56,9 @@ Expected<std::uint64_t> Change::allocate_block(std::uint64_t goal) {
     if (!aside_.empty()) {
         BlockRun& run = aside_.back();
         const std::uint64_t block = run.begin;
+        allocated_.push_back({block, 1});
         run = {run.begin + 1, run.count - 1};
         if (run.count == 0) aside_.pop_back();
-        allocated_.push_back({block, 1});
         return block * kBlockBytes;
     }
     const auto runs = TRY(allocate({.blocks = 1, .goal = goal, .aligned = false}));
@@ -140,6 +147,7 @@ Expected<void> Change::commit() {
         }
         TRY(journal_.commit(transaction_, {.free_blocks = free_added, .inodes = inodes_added_}));
         committed_ = true;
+        const MustFinish actions;
         for (const auto& action : actions_) action();
     }
     for (const BlockRun run : freed_) allocator_.release(run);

@@ -155,7 +155,11 @@ Expected<void> Volume::Core::fill_range(InodeState& state, const HeldRange& rang
         !is_pinned(state, round_down(range.size, kBlockBytes), round_up(range.size, kBlockBytes)))
         TRY(zero_in_block(state, range.size,
                           std::min(round_up(range.size, kBlockBytes), range.end)));
-    if (zeroed) TRY(zero_edges(state, range));
+    std::optional<MustFinish> finish;
+    if (zeroed) {
+        finish.emplace();
+        TRY(zero_edges(state, range));
+    }
     const std::uint64_t end_block = range.end_block();
     std::uint64_t step = kStepBlocks;
     for (std::uint64_t at = range.first_block(); at < end_block;) {
@@ -230,6 +234,7 @@ Expected<void> Volume::Core::zero_range(Ino ino, std::uint64_t offset_bytes,
         // Blocks that somebody may reach are replaced: the file gets others, which read as zeros.
         if (is_reached(*state, range.begin, range.end)) {
             TRY(check_room(*state, range));
+            const MustFinish finish;
             TRY(zero_edges(*state, range));
             TRY(cut_range(*state, range));
         } else if (state->watched.load()) {
@@ -253,6 +258,7 @@ Expected<void> Volume::Core::punch_hole(Ino ino, std::uint64_t offset_bytes,
         TRY(prepare_cut(*state, range));
         // The last block of the file goes whole: nothing is behind the end.
         if (range.end >= range.size) range.end = round_up(range.end, kBlockBytes);
+        const MustFinish finish;
         TRY(zero_edges(*state, range));
         return cut_range(*state, range);
     };

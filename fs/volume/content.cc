@@ -286,6 +286,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
     const auto written = std::ranges::count_if(plan.pieces, &Mapping::is_written);
     if (written > 0 && written < std::ssize(plan.pieces))
         TRY(one.set_aside(plan.nodes_max(map_level)));
+    const MustFinish finish;
     TRY(copy_data(plan));
     const Exclusive lock{state.mutex};
     auto* inode = TRY(edit_inode(one, state));

@@ -8,6 +8,7 @@ namespace pinfs {
 Expected<std::uint64_t> Volume::Core::open_context(const pin::Owner& owner) {
     TRY(admit_read());
     const PinsLock lock{pins_mutex_};
+    const MustFinish finish;
     TRY(registry_.charges.add(owner.uid, 0));
     const std::uint64_t id = take_volatile_id();
     pin::Owner named = owner;
@@ -31,6 +32,7 @@ Expected<std::uint64_t> Volume::Core::open_guard(std::uint64_t context) {
     TRY(admit_read());
     const PinsLock lock{pins_mutex_};
     if (registry_.context(context) == nullptr) return fail(Cause::no_such_context);
+    const MustFinish finish;
     const std::uint64_t id = take_volatile_id();
     registry_.open_guard(id, context);
     return id;

@@ -118,7 +118,7 @@ Expected<void> Volume::Core::mount() {
         TRY(read_directory_inode(*root));
     }
     report_.bytes_read = units_.bytes_read();
-    if (options_.background && !read_only_) start_background();
+    if (options_.background && !read_only_) TRY(start_background());
     return {};
 }
 
@@ -205,8 +205,10 @@ Expected<void> Volume::Core::set_read_only(bool read_only) {
     TRY(marked);
     if (!records_known_) TRY(load_records());
     TRY(find_pending());
-    if (options_.background) start_background();
-    return {};
+    if (!options_.background) return {};
+    const auto started = start_background();
+    if (!started) read_only_ = true;
+    return started;
 }
 
 std::string_view Volume::Core::label() const {
@@ -220,6 +222,7 @@ Expected<void> Volume::Core::admit_read() const {
 
 Expected<void> Volume::Core::admit_change() const {
     if (read_only_) return fail(Cause::read_only);
+    if (!fill_memory_reserve()) return fail(Cause::out_of_memory);
     return admit_read();
 }
 

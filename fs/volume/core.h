@@ -20,6 +20,7 @@
 #include "fs/inode/extents.h"
 #include "fs/inode/table.h"
 #include "fs/journal/journal.h"
+#include "fs/memory_reserve.h"
 #include "fs/pin/registry.h"
 #include "fs/space/allocator.h"
 #include "fs/space/change.h"
@@ -420,7 +421,7 @@ private:
     Expected<void> free_orphan(Ino ino);
     Expected<void> finish_one(Ino ino);
     void background();
-    void start_background();
+    Expected<void> start_background();  ///< errors: system, where there can be no thread
     void stop_background();
 
     pmem::Region& region_;

@@ -108,6 +108,7 @@ Expected<Entry> Volume::Core::make_once(Ino parent, std::string_view name, const
     const std::uint64_t key =
         TRY(directory(one, *above_inode).add(name, Ino{made.inode->ino}, made.inode->mode));
     touch(*above_inode, {made.inode->mtime, made.inode->mtime_ns});
+    const MustFinish finish;
     TRY(one.commit());
     Entry entry = known(*made.inode, made.slot_offset);
     use(entry.attributes.ino)->set_name(parent, key);
@@ -134,6 +135,7 @@ Expected<Entry> Volume::Core::make_unnamed_once(Ino parent, const NewInode& want
     TRY(inherit_lists(one, above_inode, *made.inode, wanted.umask));
     made.inode->nlink = 0;
     TRY(inodes_.set_pending(one, made.inode->ino, true));
+    const MustFinish finish;
     TRY(one.commit());
     return known(*made.inode, made.slot_offset);
 }

@@ -80,9 +80,10 @@ Expected<void> Volume::Core::flush_range(InodeState& state, std::uint64_t begin_
     std::vector<std::thread> others;
     for (unsigned i = 1; i < threads; ++i) {
         try {
+            others.reserve(threads);
             others.emplace_back(work);
-        } catch (const std::system_error&) {
-            break;  // those that run do it all
+        } catch (const std::exception&) {
+            break;  // no thread, or no memory for one: those that run do it all
         }
     }
     work();

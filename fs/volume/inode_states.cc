@@ -11,10 +11,11 @@ namespace pinfs {
 std::shared_ptr<InodeState> InodeStates::use(Ino ino) {
     Shard& shard = shard_of(ino);
     const std::scoped_lock lock{shard.mutex};
-    auto& state = shard.states[ino];
-    if (!state) state = std::make_shared<InodeState>(ino);
-    ++state->users;
-    return state;
+    auto found = shard.states.find(ino);
+    if (found == shard.states.end())
+        found = shard.states.emplace(ino, std::make_shared<InodeState>(ino)).first;
+    ++found->second->users;
+    return found->second;
 }
 
 bool InodeStates::drop_if_unused(Shard& shard, InodeState& state) {

@@ -44,6 +44,7 @@ private:
 
 Expected<void> Volume::Core::revoke(std::uint64_t id, std::uint64_t grace_ms) {
     TRY(admit_read());
+    const MustFinish finish;
     const std::uint64_t deadline =
         monotonic_ns() + std::min<std::uint64_t>(grace_ms, 1000ull * 3600 * 24 * 365) * 1'000'000;
     {
@@ -332,6 +333,7 @@ Expected<bool> Volume::Core::move_from_device(Ino ino, std::uint64_t id, std::ui
 }
 
 bool Volume::Core::keep_once() {
+    const MustFinish finish;
     const std::uint64_t now_ns = monotonic_ns();
     end_revoked(now_ns);
     end_of_processes(now_ns);
@@ -369,7 +371,11 @@ void Volume::Core::keep() {
     while (!keeper_stopping_) {
         keeper_disturbed_ = false;
         lock.unlock();
-        const bool waits = keep_once();
+        bool waits = true;
+        try {
+            waits = keep_once();
+        } catch (const std::bad_alloc&) {  // the next round does it
+        }
         lock.lock();
         const auto disturbed = [&] {
             return keeper_disturbed_ || keeper_stopping_;

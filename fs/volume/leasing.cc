@@ -68,6 +68,7 @@ Expected<LeaseAnswer> Volume::Core::set_lease(OpenFile file, const LeaseRequest&
     if (excludes) hold.emplace(state->ranges, range.begin, range.end, RangeLock::Mode::shared);
     const PinsLock lock{pins_mutex_};
     if (registry_.context(request.owner.context) == nullptr) return fail(Cause::no_such_context);
+    const MustFinish finish;
     pin::FilePins& pins = registry_.file(file.ino.value);
     const std::uint32_t uid = request.owner.uid;
     // One more, and one more where it parts another.

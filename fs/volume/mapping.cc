@@ -238,6 +238,7 @@ Expected<Volume::Core::Reached> Volume::Core::reach(
         if (context != 0 && registry_.context(context) == nullptr)
             return fail(Cause::no_such_context);
         const std::uint32_t uid = wanted->owner.uid;
+        const MustFinish finish;
         TRY(registry_.charges.add(uid, end - begin));
         wanted->ino = inode.ino;
         wanted->ino_generation = inode.generation;

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <new>
+#include <system_error>
 
 #include "fs/inode/extended_attributes.h"
 #include "fs/volume/core.h"
@@ -79,6 +81,7 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
 }
 
 Expected<void> Volume::Core::finish_one(Ino ino) {
+    const MustFinish finish;
     bool orphan = false;
     {
         const Use state = use(ino);
@@ -130,7 +133,10 @@ void Volume::Core::background() {
             working_ = true;
             lock.unlock();
             // An error leaves the pending bit on media: the next mount tries again, fsck says why.
-            (void)finish_one(ino);
+            try {
+                (void)finish_one(ino);
+            } catch (const std::bad_alloc&) {  // the reserve is spent: the same
+            }
             lock.lock();
             working_ = false;
             pending_changed_.notify_all();
@@ -139,8 +145,11 @@ void Volume::Core::background() {
         if (std::chrono::steady_clock::now() >= next_round) {
             const auto inodes = std::exchange(lazy_, {});
             lock.unlock();
-            for (const Ino ino : inodes) (void)write_lazy_times(ino);
-            (void)settle_bad_blocks();  // an error: in five seconds again
+            try {
+                for (const Ino ino : inodes) (void)write_lazy_times(ino);
+                (void)settle_bad_blocks();  // an error: in five seconds again
+            } catch (const std::bad_alloc&) {  // times that are left wait for sync or release
+            }
             states_.give_back_memory();
             lock.lock();
             next_round = std::chrono::steady_clock::now() + kPeriod;
@@ -150,15 +159,21 @@ void Volume::Core::background() {
     }
 }
 
-void Volume::Core::start_background() {
+Expected<void> Volume::Core::start_background() {
     {
         const std::scoped_lock lock{pending_mutex_};
         stopping_ = false;
     }
-    worker_ = std::thread{[this] {
-        background();
-    }};
-    start_keeper();
+    try {
+        worker_ = std::thread{[this] {
+            background();
+        }};
+        start_keeper();
+    } catch (const std::system_error& error) {
+        stop_background();
+        return fail_errno(error.code().value());
+    }
+    return {};
 }
 
 void Volume::Core::stop_background() {

@@ -144,6 +144,7 @@ Expected<std::vector<Extent>> Volume::Core::pin_extents(const pin::Owner& who, s
 /// Makes `pin` another owner's, durably. The pins' lock is held.
 Expected<PinAnswer> Volume::Core::give_pin(pin::Pin& pin, const pin::Owner& to) {
     const std::uint64_t bytes = pin.end - pin.begin;
+    const MustFinish finish;
     TRY(registry_.charges.add(to.uid, bytes));
     pin::Reference changed;
     changed.kind = pin.kind;

@@ -17,7 +17,9 @@ std::int64_t ns_of(Time time) { return time.seconds * 1'000'000'000 + time.nanos
 
 }  // namespace
 
+/// The change that it is about is done.
 void Volume::Core::write_later(InodeState& state) {
+    const MustFinish finish;
     const std::scoped_lock lock{pending_mutex_};
     lazy_.push_back(state.ino);
 }
@@ -75,6 +77,7 @@ void Volume::Core::apply_lazy_times(Change& change, media::Inode& inode, InodeSt
 }
 
 Expected<void> Volume::Core::write_lazy_times(Ino ino) {
+    const MustFinish finish;
     const Use state = use(ino);
     const Exclusive lock{state->mutex};
     if (!state->has_lazy_times()) return {};

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "fs/volume/core.h"
 #include "fs/volume/layout_change.h"
@@ -103,6 +104,7 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             TRY(replace_block(state, size_bytes));
         bool done = true;
         media::Inode cut;
+        std::optional<MustFinish> finish;
         {
             const Exclusive lock{state.mutex};
             LayoutChange layout{*this, state, TRY(read_inode(state)), /*with_tables=*/true};
@@ -129,6 +131,7 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
                 }
             }
             cut = *inode;
+            finish.emplace();
             TRY(one.commit());
         }
         if (!done) {

@@ -7,6 +7,8 @@
 
 namespace pinfs {
 
+// What gives something back has MustFinish here: nobody would ask again.
+
 Volume::Volume(std::unique_ptr<Core> core) : core_{std::move(core)} {}
 Volume::~Volume() = default;
 
@@ -25,7 +27,10 @@ void Volume::set_access_times(AtimePolicy policy, bool directories) {
     core_->set_access_times(policy, directories);
 }
 bool Volume::read_only() const { return core_->read_only(); }
-void Volume::shut_down() { core_->shut_down(); }
+void Volume::shut_down() {
+    const MustFinish finish;
+    core_->shut_down();
+}
 bool Volume::is_shut_down() const { return core_->is_shut_down(); }
 std::vector<Ino> Volume::known_inodes() const { return core_->states().all(); }
 const MountReport& Volume::report() const { return core_->report(); }
@@ -35,7 +40,10 @@ std::string_view Volume::label() const { return core_->label(); }
 Expected<Entry> Volume::lookup(Ino parent, std::string_view name) {
     return core_->lookup(parent, name);
 }
-void Volume::forget(Ino ino, std::uint64_t count) { core_->states().forget(ino, count); }
+void Volume::forget(Ino ino, std::uint64_t count) {
+    const MustFinish finish;
+    core_->states().forget(ino, count);
+}
 Expected<Entry> Volume::make(Ino parent, std::string_view name, const NewInode& inode,
                              Caller caller) {
     return core_->make(parent, name, inode, caller);
@@ -80,7 +88,10 @@ Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
     return core_->remove_attribute(ino, name);
 }
 Expected<bool> Volume::open(Ino ino, OpenFor purpose) { return core_->open(ino, purpose); }
-void Volume::release(Ino ino) { core_->release(ino); }
+void Volume::release(Ino ino) {
+    const MustFinish finish;
+    core_->release(ino);
+}
 Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
                                    bool noted) {
     return core_->read(ino, offset_bytes, out, noted);
@@ -117,11 +128,17 @@ Expected<std::vector<ExtentInfo>> Volume::extents(Ino ino, std::uint64_t offset_
 Expected<std::uint64_t> Volume::open_context(const pin::Owner& owner) {
     return core_->open_context(owner);
 }
-void Volume::close_context(std::uint64_t context) { core_->close_context(context); }
+void Volume::close_context(std::uint64_t context) {
+    const MustFinish finish;
+    core_->close_context(context);
+}
 Expected<std::uint64_t> Volume::open_guard(std::uint64_t context) {
     return core_->open_guard(context);
 }
-void Volume::close_guard(std::uint64_t guard) { core_->close_guard(guard); }
+void Volume::close_guard(std::uint64_t guard) {
+    const MustFinish finish;
+    core_->close_guard(guard);
+}
 void Volume::set_event_sink(std::function<void(std::uint64_t context)> wake) {
     core_->set_event_sink(std::move(wake));
 }
@@ -142,13 +159,18 @@ Expected<LeaseAnswer> Volume::lease(OpenFile file, std::uint64_t offset_bytes,
 }
 Expected<void> Volume::drop_lease(OpenFile file, std::uint64_t offset_bytes,
                                   std::uint64_t length_bytes) {
+    const MustFinish finish;
     return core_->drop_lease(file, offset_bytes, length_bytes);
 }
-void Volume::drop_leases(OpenFile file) { core_->drop_leases(file); }
+void Volume::drop_leases(OpenFile file) {
+    const MustFinish finish;
+    core_->drop_leases(file);
+}
 Expected<MapAnswer> Volume::map(OpenFile file, const MapRequest& request) {
     return core_->map(file, request);
 }
 Expected<void> Volume::unmap(std::uint64_t context, std::uint64_t id) {
+    const MustFinish finish;
     return core_->unmap(context, id);
 }
 Expected<LayoutAnswer> Volume::reload_map(std::uint64_t context, std::uint64_t id,
@@ -167,6 +189,7 @@ Expected<PinAnswer> Volume::pin(OpenFile file, const PinRequest& request) {
     return core_->pin(file, request);
 }
 Expected<void> Volume::unpin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation) {
+    const MustFinish finish;
     return core_->unpin(who, id, generation);
 }
 Expected<std::vector<Extent>> Volume::pin_extents(const pin::Owner& who, std::uint64_t id,
