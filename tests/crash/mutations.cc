@@ -119,8 +119,10 @@ TEST_CASE("mutations: no flush and no fence can be left out", "[journal][volume]
     for (const Site& site : run.sites()) reached.emplace(site.file, site.line);
     // Repairs have workloads and a mutation run of their own, in repair.cc.
     std::set<Place> written = places_that_flush("fs");
-    std::erase_if(written,
-                  [](const Place& place) { return place.first.starts_with("fs/repair/"); });
+    std::erase_if(written, [](const Place& place) {
+        // What mends a free block writes bytes that are nobody's: no image shows them.
+        return place.first.starts_with("fs/repair/") || place.first == "fs/volume/bad_blocks.cc";
+    });
     std::printf("places in fs/ that flush or fence: %zu\n", written.size());
     for (const Place& place : written) {
         if (reached.contains(place)) continue;

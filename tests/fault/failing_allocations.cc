@@ -6,67 +6,15 @@
 // memory. What cannot be refused (release, forget, what ends a lease or a pin) is done.
 #include <catch2/catch.hpp>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "fs/memory_reserve.h"
+#include "tests/support/failing_new.h"
 #include "tests/support/mounted.h"
-
-namespace {
-
-/// What a new handler gives back, at least: a piece of the reserve.
-constexpr std::size_t kGivenBack = 256 * 1024;
-
-/// Of this thread's allocations the one that fails, counted down; 0: none does.
-thread_local std::uint64_t allocation_to_fail = 0;
-thread_local bool all_that_follow = false;  // fail as well, until memory is given back
-thread_local bool an_allocation_failed = false;
-thread_local std::size_t bytes_left = 0;
-
-bool is_to_fail(std::size_t bytes) {
-    if (allocation_to_fail == 0) return false;
-    if (allocation_to_fail > 1) {
-        --allocation_to_fail;
-        return false;
-    }
-    if (bytes <= bytes_left) {
-        bytes_left -= bytes;
-        return false;
-    }
-    return true;
-}
-
-/// As operator new has to go about it.
-void* allocate(std::size_t bytes, std::size_t alignment = 0) {
-    while (is_to_fail(bytes)) {
-        an_allocation_failed = true;
-        if (!all_that_follow) allocation_to_fail = 0;
-        const std::new_handler handler = std::get_new_handler();
-        if (handler == nullptr) throw std::bad_alloc();
-        handler();
-        bytes_left += kGivenBack;
-    }
-    bytes = std::max(bytes, std::size_t{1});
-    void* const memory = alignment == 0
-                             ? std::malloc(bytes)
-                             : std::aligned_alloc(alignment, pinfs::round_up(bytes, alignment));
-    if (memory == nullptr) throw std::bad_alloc();
-    return memory;
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) { return allocate(bytes); }
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
-    return allocate(bytes, static_cast<std::size_t>(alignment));
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -75,20 +23,6 @@ using namespace pinfs::test;
 using namespace pinfs::unit_literals;
 
 constexpr Caller kUser{.uid = 1000, .gid = 100};
-
-/// The `number`-th allocation from now fails, and, if there is no more memory, all that follow,
-/// until this goes.
-class FailingAllocation {
-public:
-    FailingAllocation(std::uint64_t number, bool no_more_memory) {
-        an_allocation_failed = false;
-        all_that_follow = no_more_memory;
-        bytes_left = 0;
-        allocation_to_fail = number;
-    }
-    ~FailingAllocation() { allocation_to_fail = 0; }
-    [[nodiscard]] static bool happened() { return an_allocation_failed; }
-};
 
 /// As the edge runs a call.
 Expected<void> guarded(const std::function<Expected<void>()>& call) {
