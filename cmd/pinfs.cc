@@ -22,6 +22,7 @@
 #include "cmd/pins.h"
 #include "cmd/run_command.h"
 #include "cmd/sandbox.h"
+#include "cmd/scrub.h"
 #include "cmd/stats.h"
 #include "cmd/tune.h"
 #include "cmd/umount.h"
@@ -250,6 +251,26 @@ void add_stats(CLI::App& app, Action& action) {
     });
 }
 
+void add_scrub(CLI::App& app, Action& action) {
+    auto* const words =
+        app.add_subcommand("scrub", "Verify the checksums of a mounted file system");
+    auto command = std::make_shared<ScrubCommand>();
+    command->program = "pinfs scrub";
+    words->add_option("MOUNT", command->target, "A mount point or its region")
+        ->type_name("")
+        ->required();
+    words->add_flag("--data", command->data,
+                    "Read the files' data too: what the region does not answer for is found");
+    words->add_flag("--json", command->json, "What was found, as JSON");
+    words->footer(
+        "What is damaged is shown with its place. Ends with 0 if nothing is, 4 if something is.");
+    words->callback([&action, command] {
+        action = [command] {
+            return scrub(*command);
+        };
+    });
+}
+
 /// What stands behind `--`: a program to run, and its words, none of them ours.
 using Words = std::vector<std::string>;
 
@@ -350,6 +371,7 @@ int run(int count, char** arguments) {
     add_pins(app, action);
     add_holds(app, action);
     add_stats(app, action);
+    add_scrub(app, action);
     add_lease(app, action, program);
     add_pin(app, action, program);
     add_sandbox(app, action, program);

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "cmd/context_request.h"
 #include "lib/pinfs/protocol.h"
 
 namespace pinfs::cmd {
@@ -44,24 +45,12 @@ Pinned parsed(const std::string& mountpoint, nlohmann::ordered_json item) {
     return one;
 }
 
-/// Makes one request of MOUNT/.pinfs/context. Empty, or why it failed.
+/// Empty, or why it failed.
 template <class Request>
 std::string ask(const std::string& mountpoint, int number, const Request& request) {
-    const std::string path = mountpoint + "/.pinfs/context";
-    const int context = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    if (context < 0) return path + ": " + strerror(errno);
-    alignas(std::uint64_t) std::array<char, PINFS_IOC_BYTES_MIN> buffer{};
+    alignas(std::uint64_t) std::array<std::byte, PINFS_IOC_BYTES_MIN> buffer{};
     std::memcpy(buffer.data(), &request, sizeof(request));
-    const bool done =
-        ioctl(context, PINFS_IOC(static_cast<unsigned>(number), buffer.size()), buffer.data()) >= 0;
-    const int error = errno;
-    close(context);
-    if (done) return {};
-    pinfs_ioc_failure failure{};
-    std::memcpy(&failure, buffer.data(), sizeof(failure));
-    failure.message[sizeof(failure.message) - 1] = '\0';
-    const bool said = failure.error == static_cast<std::uint32_t>(error) && *failure.message != 0;
-    return said ? printable(failure.message) : strerror(error);
+    return ask_context(mountpoint, number, buffer);
 }
 
 }  // namespace

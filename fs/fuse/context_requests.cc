@@ -2,6 +2,7 @@
 #include "fs/fuse/context_requests.h"
 
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -180,6 +181,48 @@ Answer release_hold(ContextRequest& request) {
     return request.edge.volume.release_hold(words.id);
 }
 
+pinfs_ioc_scrub_finding words_of(Volume& volume, const ScrubFinding& finding) {
+    pinfs_ioc_scrub_finding words{};
+    words.ino = finding.error.ino;
+    words.region_offset_bytes = finding.error.offset;
+    words.file_offset_bytes = finding.file_offset_bytes;
+    words.error = static_cast<std::uint32_t>(finding.error.number());
+    words.is_data = finding.is_data;
+    finding.error.message().copy(words.message, sizeof(words.message) - 1);
+    const std::string path = finding.error.ino == 0 ? "" : volume.path(Ino{finding.error.ino});
+    if (path.size() < sizeof(words.path)) path.copy(words.path, path.size());
+    return words;
+}
+
+Answer scrub(ContextRequest& request) {
+    auto words = TRY(request.get<pinfs_ioc_scrub>());
+    TRY(require_zero(words.reserved));
+    TRY(require_zeros(words.reserved2));
+    if ((words.flags & ~std::uint32_t{PINFS_IOC_SCRUB_DATA}) != 0)
+        return fail(Cause::reserved_not_zero);
+    if (!administers(request.req)) return fail(Cause::not_an_administrator);
+    Volume& volume = request.edge.volume;
+    const ScrubPiece piece = TRY(
+        volume.scrub({.phase = ScrubPhase{words.phase}, .number = words.number, .key = words.key},
+                     {.data = (words.flags & PINFS_IOC_SCRUB_DATA) != 0}));
+    std::vector<pinfs_ioc_scrub_finding> findings;
+    for (const ScrubFinding& finding : piece.findings) {
+        findings.push_back(words_of(volume, finding));
+        spdlog::error("scrub: {}", finding.error.message());
+    }
+    words.phase = static_cast<std::uint32_t>(piece.next.phase);
+    words.number = piece.next.number;
+    words.key = piece.next.key;
+    words.units = piece.units;
+    words.data_bytes = piece.data_bytes;
+    words.items = piece.items;
+    words.items_in_all = piece.items_in_all;
+    words.bad = findings.size();
+    words.count = request.put_behind<pinfs_ioc_scrub, pinfs_ioc_scrub_finding>(findings);
+    request.put(words);
+    return {};
+}
+
 Answer answer(ContextRequest& request) {
     switch (request.number) {
         case PINFS_IOC_HELLO:
@@ -207,6 +250,8 @@ Answer answer(ContextRequest& request) {
             return revoke(request);
         case PINFS_IOC_RELEASE_HOLD:
             return release_hold(request);
+        case PINFS_IOC_SCRUB:
+            return scrub(request);
         default:
             return fail(Cause::not_an_ioctl);
     }

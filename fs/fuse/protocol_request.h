@@ -7,6 +7,7 @@
 // together with the negative result.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -57,6 +58,15 @@ public:
     template <class Struct>
     std::uint32_t put_extents(std::span<const Extent> extents, std::uint64_t first) {
         return put_extents(sizeof(Struct), extents, first);
+    }
+
+    /// Items of another kind, as many as fit behind a Struct; how many.
+    template <class Struct, class Item>
+    std::uint32_t put_behind(std::span<const Item> items) {
+        const std::size_t count = std::min(items.size(), (size_ - sizeof(Struct)) / sizeof(Item));
+        if (count != 0)
+            std::memcpy(buffer_.data() + sizeof(Struct), items.data(), count * sizeof(Item));
+        return static_cast<std::uint32_t>(count);
     }
 
     /// What a failure's sentence says: the range that was asked for, and the file.

@@ -44,6 +44,11 @@ public:
     /// during the call.
     Expected<void> for_each(std::uint64_t from,
                             const std::function<bool(const Name&)>& visit) const;
+    /// As Tree::verify.
+    std::optional<std::uint64_t> verify(
+        std::uint64_t from, const std::function<bool(const Expected<void>&)>& seen) const {
+        return tree_.verify(from, seen);
+    }
 
     /// Adds a name that is not there; its key. Errors: name_collisions, no_space.
     Expected<std::uint64_t> add(std::string_view name, Ino ino, std::uint32_t mode);

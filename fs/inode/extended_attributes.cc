@@ -51,6 +51,14 @@ Expected<AttributeBytes> read_attributes(const journal::Units& units, const medi
     return bytes;
 }
 
+std::pair<std::uint64_t, Expected<void>> verify_attributes(const journal::Units& units,
+                                                           const media::Inode& inode) {
+    std::uint64_t blocks = 0;
+    auto result =
+        for_each_block(units, inode, [&](std::uint64_t, std::span<const std::byte>) { ++blocks; });
+    return {blocks, std::move(result)};
+}
+
 Expected<void> for_each_attribute(
     const AttributeBytes& bytes,
     const std::function<bool(std::string_view, std::span<const std::byte>)>& visit) {

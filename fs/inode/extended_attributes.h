@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fs/error.h"
@@ -23,6 +24,9 @@ using AttributeBytes = std::vector<std::byte>;
 
 /// All attributes of `inode`; empty if it has none.
 Expected<AttributeBytes> read_attributes(const journal::Units& units, const media::Inode& inode);
+/// Reads the blocks of them, each verified, up to the first that is damaged; how many were whole.
+std::pair<std::uint64_t, Expected<void>> verify_attributes(const journal::Units& units,
+                                                           const media::Inode& inode);
 /// Visits names and values until `visit` returns false. Errors: media_corrupt.
 Expected<void> for_each_attribute(
     const AttributeBytes& bytes,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -62,6 +63,11 @@ public:
     Expected<std::optional<Mapping>> next(std::uint64_t file_block) const;
     /// The last extent of the file, if it has any.
     Expected<std::optional<Mapping>> last() const;
+    /// As Tree::verify.
+    std::optional<std::uint64_t> verify(
+        std::uint64_t from, const std::function<bool(const Expected<void>&)>& seen) const {
+        return tree_.verify(from, seen);
+    }
 
     /// Maps [piece.file_block, piece.end()) to piece.start_block, where nothing was mapped before.
     /// Joins neighbours. The blocks come from this change.

@@ -377,6 +377,29 @@ Expected<void> Table::used_below(std::uint64_t entry, std::uint32_t level, std::
     return {};
 }
 
+std::optional<Table::Chunk> Table::next_chunk_below(
+    std::uint64_t entry, std::uint32_t level, std::uint64_t base, std::uint64_t from,
+    const std::function<void(const Expected<void>&)>& seen) const {
+    // A root that is a chunk may lie before `from`.
+    if (entry == 0 || (level == 0 && base < from)) return std::nullopt;
+    const std::uint64_t offset = offset_in(entry);
+    if (level == 0) {
+        const auto header = read_chunk(nullptr, offset, base);
+        seen(header ? Expected<void>{} : std::unexpected(header.error()));
+        return header ? std::optional{Chunk{base, offset, header->used}} : std::nullopt;
+    }
+    media::TableIndex index;
+    const auto read = read_index(nullptr, offset, level, index);
+    if (!read || base >= from) seen(read);
+    if (!read) return std::nullopt;
+    const std::uint64_t span = chunks_per_entry(level);
+    for (std::uint64_t i = from > base ? (from - base) / span : 0; i < kTableFanOut; ++i)
+        if (const auto chunk =
+                next_chunk_below(index.entries[i], level - 1, base + i * span, from, seen))
+            return chunk;
+    return std::nullopt;
+}
+
 Expected<void> Table::for_each(const std::function<Expected<void>(const Slot&)>& visit) {
     return used_below(root_.root, root_.levels, 0, visit);
 }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "fs/error.h"
 #include "fs/format/state.h"
@@ -58,6 +59,18 @@ public:
     Expected<void> for_each_pending(const std::function<void(std::uint64_t)>& visit);
     /// Visits all slots in use. Its cost is the table's.
     Expected<void> for_each(const std::function<Expected<void>(const Slot&)>& visit);
+    /// The first chunk from index `from` on. Every unit on the way is read and shown to `seen`;
+    /// damage ends what lies below it, not the search. A unit is shown once in all the calls that
+    /// visit the chunks in order.
+    struct Chunk {
+        std::uint64_t index;
+        std::uint64_t offset;
+        std::uint16_t used;  ///< bit s: slot s is in use; bit 0 means nothing
+    };
+    std::optional<Chunk> next_chunk(std::uint64_t from,
+                                    const std::function<void(const Expected<void>&)>& seen) const {
+        return next_chunk_below(root_.root, root_.levels, 0, from, seen);
+    }
     /// Slots in use, for the choice between reuse and growth.
     void set_used(std::uint64_t used) { used_ = used; }
 
@@ -78,6 +91,9 @@ private:
                                  const std::function<void(std::uint64_t)>& visit);
     Expected<void> used_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
                               const std::function<Expected<void>(const Slot&)>& visit);
+    std::optional<Chunk> next_chunk_below(
+        std::uint64_t entry, std::uint32_t level, std::uint64_t base, std::uint64_t from,
+        const std::function<void(const Expected<void>&)>& seen) const;
     [[nodiscard]] journal::BlockIdentity identity() const {
         return {.kind = media::BlockKind::table_index, .owner = table_, .generation = 0};
     }

@@ -115,6 +115,55 @@ Expected<void> Tree::for_each(std::uint64_t from, const std::function<bool(Recor
     return {};
 }
 
+struct Tree::Verification {
+    const std::uint64_t from;
+    const std::function<bool(const Expected<void>&)>& seen;
+    std::optional<std::uint64_t> next = {};  ///< where to go on, once it was stopped
+};
+
+/// False if it was stopped. `low`: no key below the node is lower.
+bool Tree::verify_below(std::uint64_t offset, unsigned level, std::uint64_t low,
+                        Verification& walk) const {
+    if (level == 1 && low < walk.from) return true;
+    alignas(8) std::array<std::byte, kBlockBytes> node;
+    const auto read = read_node(offset, level, node.data());
+    if (level == 1) {
+        if (!read) return walk.seen(read);
+        const auto records =
+            visit_records(payload_of(node.data()), offset, 0, [](Record) { return true; });
+        return walk.seen(records ? Expected<void>{} : std::unexpected(records.error()));
+    }
+    if (!read || low >= walk.from) static_cast<void>(walk.seen(read));
+    if (!read) return true;
+    const auto children = children_of(node.data());
+    for (std::size_t i = child_for(children, walk.from); i < children.size(); ++i) {
+        if (verify_below(children[i].child, level - 1, i == 0 ? low : children[i].key, walk))
+            continue;
+        if (!walk.next && i + 1 < children.size()) walk.next = children[i + 1].key;
+        return false;
+    }
+    return true;
+}
+
+std::optional<std::uint64_t> Tree::verify(
+    std::uint64_t from, const std::function<bool(const Expected<void>&)>& seen) const {
+    if (inode_.map_level > media::kTreeLevelsMax ||
+        (inode_.map_level == 0 && inode_.map_bytes > kInlineBytes)) {
+        static_cast<void>(seen(fail(Cause::media_corrupt, 0, inode_.ino)));
+        return std::nullopt;
+    }
+    if (inode_.map_level == 0) {
+        const auto records =
+            visit_records(std::as_bytes(std::span{inode_.inline_map}.first(inode_.map_bytes)), 0, 0,
+                          [](Record) { return true; });
+        if (!records) static_cast<void>(seen(std::unexpected(records.error())));
+        return std::nullopt;
+    }
+    Verification walk{.from = from, .seen = seen};
+    verify_below(root(), inode_.map_level, 0, walk);
+    return walk.next;
+}
+
 Expected<bool> Tree::floor_in(std::span<const std::byte> records, std::uint64_t offset,
                               std::uint64_t key, std::vector<std::byte>& found) const {
     Record best;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -48,6 +49,12 @@ public:
     /// Records from the first with key >= `from` on, in order, until `visit` returns false. Records
     /// are valid during the call of `visit`, which must not edit the tree.
     Expected<void> for_each(std::uint64_t from, const std::function<bool(Record)>& visit) const;
+    /// Reads every node from the one for key `from` on, as any reader does, and shows what came of
+    /// it: damage ends a node and what lies below it, not the walk. After a leaf `seen` may return
+    /// false to stop; the key to go on from then, nullopt when all was seen. A node is shown once
+    /// in all the calls of such a walk.
+    std::optional<std::uint64_t> verify(
+        std::uint64_t from, const std::function<bool(const Expected<void>&)>& seen) const;
     /// The record with the greatest key <= `key`; empty if there is none.
     Expected<std::vector<std::byte>> floor(std::uint64_t key) const;
     /// The record with the greatest key of all; empty if there is none.
@@ -72,6 +79,9 @@ private:
     Expected<void> read_node(std::uint64_t offset, unsigned level, std::byte* out) const;
     Expected<bool> visit_below(std::uint64_t offset, unsigned level, std::uint64_t from,
                                const std::function<bool(Record)>& visit) const;
+    struct Verification;
+    bool verify_below(std::uint64_t offset, unsigned level, std::uint64_t low,
+                      Verification& walk) const;
     Expected<bool> visit_records(std::span<const std::byte> records, std::uint64_t offset,
                                  std::uint64_t from,
                                  const std::function<bool(Record)>& visit) const;

@@ -115,26 +115,40 @@ RankedMutex<LockRank::group>& Allocator::group_lock(std::uint64_t group) {
 
 Expected<void> Allocator::load(std::uint64_t group) { return load(group_at(group), group); }
 
-Expected<void> Allocator::load(Group& group, std::uint64_t index) {
-    if (group.loaded) return {};
+Expected<media::Group> Allocator::read(std::uint64_t index) const {
     const std::uint64_t offset = group_offset(index);
     media::Group block;
     TRY(units_.read_block(offset,
                           {.kind = media::BlockKind::group, .owner = index, .generation = 0},
                           std::as_writable_bytes(std::span{&block, 1})));
-    std::memcpy(group.busy.data(), block.bitmap, sizeof block.bitmap);
+    std::array<std::uint64_t, media::kGroupBlocks / kWordBits> bits{};
+    std::memcpy(bits.data(), block.bitmap, sizeof block.bitmap);
     std::uint32_t free = 0;
     for (std::size_t run = 0; run < media::kGroupRuns; ++run) {
         std::uint64_t busy = 0;
         for (std::size_t word = 0; word < kRunWords; ++word)
-            busy += static_cast<std::uint64_t>(std::popcount(group.busy[run * kRunWords + word]));
-        group.run_free[run] = static_cast<std::uint16_t>(media::kRunBlocks - busy);
-        if (group.run_free[run] != block.run_free[run]) return fail(Cause::media_corrupt, offset);
-        free += group.run_free[run];
+            busy += static_cast<std::uint64_t>(std::popcount(bits[run * kRunWords + word]));
+        if (block.run_free[run] != media::kRunBlocks - busy)
+            return fail(Cause::media_corrupt, offset);
+        free += block.run_free[run];
     }
     if (free != block.free_blocks) return fail(Cause::media_corrupt, offset);
-    group.free.store(free, std::memory_order_relaxed);
+    return block;
+}
+
+Expected<void> Allocator::load(Group& group, std::uint64_t index) {
+    if (group.loaded) return {};
+    const media::Group block = TRY(read(index));
+    std::memcpy(group.busy.data(), block.bitmap, sizeof block.bitmap);
+    std::ranges::copy(block.run_free, group.run_free.begin());
+    group.free.store(block.free_blocks, std::memory_order_relaxed);
     group.loaded = true;
+    return {};
+}
+
+Expected<void> Allocator::verify(std::uint64_t group) {
+    const std::scoped_lock lock{group_lock(group)};
+    TRY(read(group));
     return {};
 }
 

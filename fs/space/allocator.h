@@ -68,6 +68,8 @@ public:
     RankedMutex<LockRank::group>& group_lock(std::uint64_t group);
     /// Loads the group, whose lock is held: from then on memory, not media, says what is busy.
     Expected<void> load(std::uint64_t group);
+    /// Reads the group's block again, whatever memory says.
+    Expected<void> verify(std::uint64_t group);
     [[nodiscard]] std::uint64_t group_offset(std::uint64_t group) const {
         return media::group_block_of(group, zone_groups_) * kBlockBytes;
     }
@@ -77,6 +79,8 @@ private:
     struct Group;
     struct Reservation;
     Group& group_at(std::uint64_t index);
+    /// Reads the block and checks that its counts agree with its bits; the group's lock is held.
+    Expected<media::Group> read(std::uint64_t index) const;
     Expected<void> load(Group& group, std::uint64_t index);  // the group's lock is held
     template <class Take>
     Expected<void> sweep(std::uint64_t first_group, std::uint64_t& wanted, const Take& take);

@@ -42,6 +42,8 @@ inline Time time_of_ns(std::int64_t ns) {
 /// `repair` a damaged copy is rewritten from the other. Errors: no_superblock, feature_unknown,
 /// region_truncated, media_corrupt, media_error.
 Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair);
+/// Whether the copy of the superblock at `offset` is whole. Errors: bad_checksum, media_error.
+Expected<void> verify_superblock(pmem::Region& region, std::uint64_t offset);
 
 class Volume::Core {
 public:
@@ -202,6 +204,8 @@ public:
     // ---- keeper.cc
     Expected<void> revoke(std::uint64_t id, std::uint64_t grace_ms);
     Expected<void> release_hold(std::uint64_t id);
+    // ---- scrub.cc
+    Expected<ScrubPiece> scrub(const ScrubPlace& from, const ScrubOptions& options);
     // ---- pending.cc
     Expected<void> finish_pending();
     [[nodiscard]] Statistics statistics() const;
@@ -217,6 +221,7 @@ public:
 
 private:
     friend class Volume;
+    class Scrubber;
 
     // core.cc
     Expected<void> mark_mounted();

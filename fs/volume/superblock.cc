@@ -118,6 +118,13 @@ Expected<media::Superblock> read_superblock(pmem::Region& region, bool repair) {
     return super;
 }
 
+Expected<void> verify_superblock(pmem::Region& region, std::uint64_t offset) {
+    media::Superblock super;
+    const Copy copy = TRY(read_copy(region, offset, super));
+    if (copy != Copy::good) return fail(Cause::bad_checksum, offset);
+    return {};
+}
+
 ///   P1  the first superblock: from here on the new identity holds
 ///   P2  its copy
 /// A fence stands after each. Cut inside P1, the copy still has the old identity; between P1 and P2

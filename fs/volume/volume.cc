@@ -208,6 +208,9 @@ Expected<void> Volume::revoke(std::uint64_t id, std::uint64_t grace_ms) {
     return core_->revoke(id, grace_ms);
 }
 Expected<void> Volume::release_hold(std::uint64_t id) { return core_->release_hold(id); }
+Expected<ScrubPiece> Volume::scrub(const ScrubPlace& from, const ScrubOptions& options) {
+    return core_->scrub(from, options);
+}
 Expected<std::vector<PinnedItem>> Volume::pinned(const PinnedFilter& filter) {
     return core_->pinned(filter);
 }

@@ -30,6 +30,7 @@
 #include "fs/pmem/region.h"
 #include "fs/units.h"
 #include "fs/volume/pinning.h"
+#include "fs/volume/scrub.h"
 
 namespace pinfs {
 
@@ -329,6 +330,10 @@ public:
     Expected<void> revoke(std::uint64_t id, std::uint64_t grace_ms);
     /// Ends a hold without proof.
     Expected<void> release_hold(std::uint64_t id);
+    /// Verifies a piece of the metadata in use, from `from` on, while all else goes on: some
+    /// milliseconds of reading, and no lock for longer than a few units take. The mount keeps
+    /// nothing of it; what changes behind the place is not seen again. Errors: shut_down.
+    Expected<ScrubPiece> scrub(const ScrubPlace& from, const ScrubOptions& options);
     /// Everything that is on record, by file and offset; one consistent moment.
     Expected<std::vector<PinnedItem>> pinned(const PinnedFilter& filter = {});
     [[nodiscard]] PinnedTotals pinned_totals();

@@ -43,6 +43,7 @@ enum pinfs_ioc {
     PINFS_IOC_RECEIVE = 11, /* pinfs_ioc_adopt with the token of the context that gives it away */
     PINFS_IOC_REVOKE = 12,  /* pinfs_ioc_revoke */
     PINFS_IOC_RELEASE_HOLD = 13, /* pinfs_ioc_pin_name: generation 0 */
+    PINFS_IOC_SCRUB = 14,        /* pinfs_ioc_scrub, findings behind it */
     /* On regular files */
     PINFS_IOC_LEASE_SET = 32,  /* pinfs_ioc_lease */
     PINFS_IOC_LEASE_GET = 33,  /* pinfs_ioc_lease */
@@ -187,6 +188,31 @@ struct pinfs_ioc_revoke {
     uint64_t id;       /* of a lease, map or pin */
     uint64_t grace_ms; /* until it ends all the same */
     uint64_t reserved[4];
+};
+
+/* One bounded piece of reading the metadata in use; nothing of it is kept but in these words. */
+struct pinfs_ioc_scrub {
+    uint32_t flags;               /* in: PINFS_IOC_SCRUB_DATA */
+    uint32_t phase;               /* in: where to begin, 0 at first; out: where to go on */
+    uint64_t number, key;         /* the same */
+    uint64_t units, data_bytes;   /* out: read by this call */
+    uint64_t items, items_in_all; /* out: groups and inodes begun, and how many there are */
+    uint64_t bad;                 /* out: found by this call */
+    uint32_t count;               /* out: findings in this buffer, no more than fit */
+    uint32_t reserved;
+    uint64_t reserved2[4];
+};
+enum { PINFS_IOC_SCRUB_DATA = 1 }; /* read the files' data too */
+enum { PINFS_IOC_SCRUB_DONE = 5 }; /* phase: all was read */
+
+struct pinfs_ioc_scrub_finding {
+    uint64_t ino; /* 0: of no inode */
+    uint64_t region_offset_bytes;
+    uint64_t file_offset_bytes; /* of data */
+    uint32_t error;             /* errno: EUCLEAN, or EIO where the region does not answer */
+    uint32_t is_data;
+    char message[128]; /* one sentence; ends with a zero */
+    char path[256];    /* in the mount, if a name is known and fits; ends with a zero */
 };
 
 struct pinfs_ioc_dax {

@@ -27,6 +27,8 @@ TEST_CASE("the structs of the protocol have the sizes they always had", "[lib][g
     CHECK(sizeof(pinfs_ioc_pin_name) == 48);
     CHECK(sizeof(pinfs_ioc_adopt) == 88);
     CHECK(sizeof(pinfs_ioc_revoke) == 48);
+    CHECK(sizeof(pinfs_ioc_scrub) == 104);
+    CHECK(sizeof(pinfs_ioc_scrub_finding) == 416);
     CHECK(sizeof(pinfs_ioc_dax) == 64);
 }
 
@@ -59,6 +61,11 @@ TEST_CASE("the fields of the protocol stand where they always stood", "[lib][gol
     CHECK(offsetof(pinfs_ioc_adopt, secret) == 16);
     CHECK(offsetof(pinfs_ioc_adopt, user_data) == 32);
     CHECK(offsetof(pinfs_ioc_revoke, grace_ms) == 8);
+    CHECK(offsetof(pinfs_ioc_scrub, number) == 8);
+    CHECK(offsetof(pinfs_ioc_scrub, bad) == 56);
+    CHECK(offsetof(pinfs_ioc_scrub, count) == 64);
+    CHECK(offsetof(pinfs_ioc_scrub_finding, error) == 24);
+    CHECK(offsetof(pinfs_ioc_scrub_finding, path) == 160);
 }
 
 TEST_CASE("the numbers of the requests are what they always were, all different", "[lib][golden]") {
