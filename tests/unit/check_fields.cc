@@ -6,6 +6,7 @@
 // complete: a field that is missing fails the test.
 #include <catch2/catch.hpp>
 #include <cstddef>
+#include <cstdio>
 #include <optional>
 #include <vector>
 
@@ -62,6 +63,10 @@ public:
         : pristine_(sample_.image.memory().begin(), sample_.image.memory().end()),
           readable_(readable(pristine_)) {}
 
+    ~Patched() { std::printf("check: %zu wrong values repaired\n", repaired_); }
+    Patched(const Patched&) = delete;
+    Patched& operator=(const Patched&) = delete;
+
     const Sample& sample() const { return sample_; }
     void restore() { std::ranges::copy(pristine_, sample_.image.memory().begin()); }
 
@@ -105,8 +110,7 @@ public:
         INFO(how);
         REQUIRE(report);
         INFO(report->text());
-        if (!report->clean())
-            check_repair(sample_.image.region(), sample_.image.memory(), readable_);
+        repair(*report);
         restore();
         if (expected) {
             CAPTURE(name_of(*expected));
@@ -131,17 +135,22 @@ private:
                     std::min<std::size_t>(field.bytes, 8));
         return value ^ std::uint64_t{1} << bit;
     }
+    void repair(const CheckReport& report) {
+        if (report.clean()) return;
+        check_repair(sample_.image.region(), sample_.image.memory(), readable_);
+        ++repaired_;
+    }
     void expect_repair() {
         const auto report = check(sample_.image.region());
         REQUIRE(report);
-        if (!report->clean())
-            check_repair(sample_.image.region(), sample_.image.memory(), readable_);
+        repair(*report);
         restore();
     }
 
     Sample sample_;
     std::vector<std::byte> pristine_;
     std::map<std::string, FileState> readable_;
+    std::size_t repaired_ = 0;
 };
 
 TEST_CASE("check: every field of the state block", "[check][corruption]") {
