@@ -219,6 +219,25 @@ Part Round::part_of(const Finding& finding) {
     return Part::records;
 }
 
+// By what two rounds are told apart. Which blocks are lost changes with every attempt; that is no
+// progress as long as something else is wrong.
+std::string looks_of(const CheckReport& report) {
+    std::string space;
+    std::string others;
+    for (const Finding& finding : report.findings) {
+        const bool of_space = finding.kind == FindingKind::lane_state_damaged ||
+                              (finding.kind >= FindingKind::group_damaged &&
+                               finding.kind <= FindingKind::block_not_allocated);
+        (of_space ? space : others) += finding.text + '\n';
+    }
+    std::string looks = others.empty() ? space : others;
+    const CheckTotals& totals = report.totals;
+    for (const std::uint64_t count :
+         {totals.directories, totals.files, totals.records, totals.lanes_sealed})
+        looks += std::to_string(count) + ' ';
+    return looks;
+}
+
 }  // namespace
 }  // namespace repairing
 
@@ -235,11 +254,7 @@ Expected<RepairReport> repair(pmem::Region& region, const RepairOptions& options
             const auto survey = TRY(checking::Survey::make(region, all));
             bool changed = false;
             // What the rounds before did not help against is left.
-            const CheckTotals& totals = survey->report.totals;
-            std::string looks = survey->report.text();
-            for (const std::uint64_t count :
-                 {totals.directories, totals.files, totals.records, totals.lanes_sealed})
-                looks += std::to_string(count) + ' ';
+            const std::string looks = repairing::looks_of(survey->report);
             if (!survey->report.clean() && seen.insert(std::hash<std::string>{}(looks)).second) {
                 const auto done = Round(region, *survey, options, report).run();
                 if (!done && done.error().cause != Cause::no_space &&

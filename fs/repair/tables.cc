@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "fs/check/values.h"
 #include "fs/repair/content.h"
@@ -323,16 +324,26 @@ private:
     std::map<std::uint64_t, Found> chunks_;
 };
 
-bool is_right(Work& work, const media::TableRoot& records) {
+bool has_one_of(const Work& work, std::initializer_list<FindingKind> kinds) {
+    return std::ranges::any_of(work.findings(), [&](const Finding& finding) {
+        return std::ranges::find(kinds, finding.kind) != kinds.end();
+    });
+}
+
+// Index and chunk headers are as they must be. (Not: what stands in the slots.)
+bool is_right(Work& work, std::uint64_t table) {
     CheckReport report;
     checking::Findings count(report, 0);
     const checking::Image image(work.survey.image, count);
     checking::Claims claims(image.blocks(), 1);
     claim_fixed_areas(image, claims);
-    bool pending = false;
-    const bool complete = checking::TableWalk(image, claims, media::kTableRecords)
-                              .walk(records, [&](const Chunk& chunk, std::uint64_t, std::uint64_t,
-                                                 bool) { pending |= chunk.header.pending != 0; });
+    bool pending = false;  // which records never are
+    const bool is_of_inodes = table == media::kTableInodes;
+    const bool complete = checking::TableWalk(image, claims, table)
+                              .walk(is_of_inodes ? work.state.inodes : work.state.records,
+                                    [&](const Chunk& chunk, std::uint64_t, std::uint64_t, bool) {
+                                        pending |= !is_of_inodes && chunk.header.pending != 0;
+                                    });
     return complete && report.clean() && !pending && claims.shared().empty();
 }
 
@@ -340,14 +351,14 @@ bool is_right(Work& work, const media::TableRoot& records) {
 
 Expected<bool> repair_table(Work& work, std::uint64_t table,
                             const std::map<std::uint64_t, std::uint64_t>& extra) {
-    if (table == media::kTableRecords && is_right(work, work.state.records)) return false;
+    using Kind = FindingKind;
+    const bool names_are_missing = has_one_of(work, {Kind::root_directory, Kind::entry_dangling});
+    const bool slots_are_wrong =
+        table == media::kTableInodes &&
+        (names_are_missing || has_one_of(work, {Kind::inode_damaged, Kind::chunk_pending}));
+    if (extra.empty() && !slots_are_wrong && is_right(work, table)) return false;
     TableRepair repair(work, table);
-    const bool names_are_missing = std::ranges::any_of(work.findings(), [](const Finding& finding) {
-        return finding.kind == FindingKind::root_directory ||
-               finding.kind == FindingKind::entry_dangling ||
-               finding.kind == FindingKind::table_node_damaged;
-    });
-    if (names_are_missing) repair.look_for_all();
+    if (names_are_missing || has_one_of(work, {Kind::table_node_damaged})) repair.look_for_all();
     return repair.run(extra);
 }
 

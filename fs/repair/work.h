@@ -4,6 +4,7 @@
 // says true if it changed the region; then the round is over, for the survey is history.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <cstdint>
@@ -43,7 +44,11 @@ public:
           options(wanted),
           report(outcome),
           writer(of, found.image.superblock(), found.claims ? &*found.claims : nullptr) {
-        if (survey.state) state = *survey.state;
+        if (!survey.state) return;
+        state = *survey.state;
+        for (std::size_t i = 0; i < std::min<std::size_t>(state.bad_ranges, media::kBadRangesMax);
+             ++i)
+            writer.avoid({state.bad[i].begin, state.bad[i].blocks});
     }
 
     pmem::Region& region;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/repair/writer.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 
@@ -100,12 +101,18 @@ const media::Group* Writer::group(std::uint64_t index) {
 bool Writer::is_free(std::uint64_t block) {
     const media::Group* const of = group(block / kGroupBlocks);
     const std::uint64_t bit = block % kGroupBlocks;
-    return of != nullptr && (of->bitmap[bit / 8] >> bit % 8 & 1) == 0 && !claims_->has(block);
+    return of != nullptr && (of->bitmap[bit / 8] >> bit % 8 & 1) == 0 && !claims_->has(block) &&
+           !is_avoided(block);
+}
+
+bool Writer::is_avoided(std::uint64_t block) const {
+    return std::ranges::any_of(
+        avoided_, [block](const BlockRun& run) { return run.begin <= block && block < run.end(); });
 }
 
 // And does not look like metadata that a later round may still want.
 bool Writer::is_without_owner(std::uint64_t block) {
-    if (claims_->has(block) || taken_.contains(block)) return false;
+    if (claims_->has(block) || taken_.contains(block) || is_avoided(block)) return false;
     media::le32 magic = 0;
     return region_.read(block * kBlockBytes, std::as_writable_bytes(std::span(&magic, 1))) &&
            magic != media::kBlockMagic && magic != media::kChunkMagic;

@@ -71,6 +71,9 @@ public:
         return region_.store_flush(block * media::kBlockBytes, std::as_bytes(std::span(&value, 1)));
     }
 
+    /// Never to be allocated: blocks that raised media errors.
+    void avoid(BlockRun run) { avoided_.push_back(run); }
+
     /// The group as it stands, or null if it is damaged. With what was allocated since.
     const media::Group* group(std::uint64_t index);
 
@@ -92,6 +95,7 @@ private:
     }
     bool is_free(std::uint64_t block);
     bool is_without_owner(std::uint64_t block);
+    [[nodiscard]] bool is_avoided(std::uint64_t block) const;
     Expected<void> write(std::span<const Record> records);
 
     pmem::Region& region_;
@@ -99,6 +103,7 @@ private:
     const checking::Claims* claims_;
     std::map<std::uint64_t, Known> groups_;
     std::set<std::uint64_t> taken_;
+    std::vector<BlockRun> avoided_;
     std::uint64_t free_cursor_ = 1;
     std::uint64_t lost_cursor_ = 1;
     std::vector<Record> staged_;

@@ -198,6 +198,46 @@ TEST_CASE("fsck.pinfs: what needs a decision is left by -p, with exit code 4", "
     CHECK(clean.err.empty());
 }
 
+TEST_CASE("fsck.pinfs: on a terminal each kind is shown and asked about", "[cmd][unit]") {
+    RegionFile region;
+    region.damage();
+    const auto answer = [&](const std::string& word) {
+        return run({"sh", "-c",
+                    "(echo " + word +
+                        "; sleep 1) | script -qec '" PINFS_COMMAND_DIR "/fsck.pinfs " +
+                        region.path + "' /dev/null"});
+    };
+    const std::string before = bytes_of(region.path);
+    const Ran no = answer("n");
+    CHECK(no.status == 4);
+    CHECK(contains(no.out, "the link count is 9, but 2 entries name it"));
+    CHECK(contains(no.out, "repair 1 problem (link_count)? y, n, or a for all: "));
+    CHECK(bytes_of(region.path) == before);
+    const Ran yes = answer(GENERATE("y", "a"));
+    CHECK(yes.status == 1);
+    CHECK(contains(yes.out, "the link count is 2 now"));
+    CHECK(run({"fsck.pinfs", "-n", region.path}).status == 0);
+}
+
+TEST_CASE("fsck.pinfs: a region with records of this boot is not repaired", "[cmd][unit]") {
+    RegionFile region;
+    std::string word;
+    std::ifstream{"/proc/sys/kernel/random/boot_id"} >> word;
+    std::erase(word, '-');
+    region.sample.image.change<media::Record>(
+        region.sample.image.record_at(region.sample.pin_record), [&](media::Record& record) {
+            for (std::size_t i = 0; i < sizeof record.boot_id; ++i)
+                record.boot_id[i] =
+                    static_cast<media::u8>(std::stoi(word.substr(2 * i, 2), nullptr, 16));
+        });
+    region.damage();
+    const std::string before = bytes_of(region.path);
+    const Ran ran = run({"fsck.pinfs", "-y", region.path});
+    CHECK(ran.status == 4);
+    CHECK(contains(ran.err, "is not repaired: a map, pin or hold of this boot is on record"));
+    CHECK(bytes_of(region.path) == before);
+}
+
 TEST_CASE("fsck.pinfs: progress goes to the descriptor of -C, a line for each percent",
           "[cmd][unit]") {
     RegionFile region;

@@ -4,6 +4,7 @@
 // the judge says of them.
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <string>
@@ -19,6 +20,7 @@ namespace {
 
 using namespace pinfs;
 using namespace pinfs::test;
+using namespace pinfs::unit_literals;
 
 TEST_CASE("repair: random damage in several places at once", "[repair][corruption]") {
     Random random(seed_of_test("repair random damage", 31));
@@ -43,6 +45,112 @@ TEST_CASE("repair: random damage in several places at once", "[repair][corruptio
         check_repair(image.region(), image.memory(), files);
     }
     CHECK(judged > kRounds / 2);
+}
+
+TEST_CASE("repair: damaged records that may be of this boot are left, and no block is freed",
+          "[repair][corruption]") {
+    Sample sample;
+    HandImage& image = sample.image;
+    const BootId boot{1, 2, 3};
+    const std::uint64_t lost = image.free_block();
+    set_bit(image, lost, true);
+    SECTION("a record") { image.at<media::u8>(image.record_at(sample.hold_record) + 90) ^= 1; }
+    SECTION("a chunk of records") { image.at<media::u8>(image.record_chunk_at(0) + 40) ^= 1; }
+    const auto is_used = [&](std::uint64_t block) {
+        const auto& group = image.at<media::Group>(image.group_at(0));
+        return (group.bitmap[block / 8] >> block % 8 & 1) != 0;
+    };
+    const auto hold = image.copy_at<media::Record>(image.record_at(sample.hold_record));
+    RepairOptions options;
+    options.allow = [](FindingKind, std::span<const Finding>) {
+        return true;
+    };
+    options.boot_id = boot;
+    const auto left = must(repair(image.region(), options));
+    CHECK_FALSE(left.left.clean());
+    CHECK(is_used(lost));
+    CHECK(is_used(hold.start_block));
+
+    // Last mounted in another one: what is on record means nothing.
+    image.change<media::State>(image.state_at(), [](media::State& state) { state.boot_id[0] = 9; });
+    const auto done = must(repair(image.region(), options));
+    INFO(done.left.text());
+    CHECK(done.left.clean());
+    CHECK_FALSE(is_used(lost));
+    CHECK_FALSE(is_used(hold.start_block));
+}
+
+TEST_CASE("repair: what is declined is left, with all that follows from it", "[repair][unit]") {
+    Sample sample;
+    HandImage& image = sample.image;
+    image.at<media::u8>(image.node_at(sample.directory, 1) + 100) ^= 1;
+    set_bit(image, image.free_block(), true);
+    const std::vector<std::byte> before(image.memory().begin(), image.memory().end());
+    RepairOptions options;
+    options.allow = [](FindingKind kind, std::span<const Finding>) {
+        return is_safe_to_repair(kind);
+    };
+    const auto left = must(repair(image.region(), options));
+    CHECK(left.repairs == 0);
+    CHECK(left.left.has(FindingKind::tree_node_damaged));
+    CHECK(std::ranges::equal(before, image.memory()));
+}
+
+TEST_CASE("repair: two files that have one block each keep its content", "[repair][corruption]") {
+    Mounted fs{{.bytes = 2_MiB}};
+    const Ino one = fs.make_file("/one", 40'000, 1);
+    const Ino two = fs.make_file("/two", 40'000, 2);
+    const Bytes content = fs.read(one, 0, 40'000);
+    (void)two;
+    fs.unmount();
+    media::Superblock super;
+    must(fs.region().read(0, std::as_writable_bytes(std::span(&super, 1))));
+    // The second file's inode gets the first one's map.
+    std::vector<std::byte> memory(fs.region().bytes());
+    must(fs.region().read(0, memory));
+    const auto slot_of = [&](Ino ino) {
+        for (std::uint64_t at = 0;; at += media::kSlotBytes) {
+            media::Inode inode;
+            std::memcpy(&inode, memory.data() + at, sizeof inode);
+            if (inode.magic == media::kInodeMagic && inode.ino == ino.value) return at;
+        }
+    };
+    media::Inode from;
+    media::Inode to;
+    std::memcpy(&from, memory.data() + slot_of(one), sizeof from);
+    std::memcpy(&to, memory.data() + slot_of(two), sizeof to);
+    std::memcpy(to.inline_map, from.inline_map, sizeof to.inline_map);
+    to.crc32c = unit_checksum(super.checksum_seed, std::as_bytes(std::span(&to, 1)));
+    must(fs.region().store_flush(slot_of(two), std::as_bytes(std::span(&to, 1))));
+
+    const Repaired done = repair_all(fs.region());
+    INFO(done.text());
+    CHECK(done.report.left.clean());
+    CHECK(done.text().find("10 blocks that another file has were copied") != std::string::npos);
+    fs.mount();
+    CHECK(fs.read(fs.ino("/one"), 0, 40'000) == content);
+    CHECK(fs.read(fs.ino("/two"), 0, 40'000) == content);
+    fs.write(fs.ino("/two"), 0, pattern(0, 40'000, 9));
+    CHECK(fs.read(fs.ino("/one"), 0, 40'000) == content);
+    fs.unmount();
+}
+
+TEST_CASE("repair: children of a lost directory are in lost+found, with all below them",
+          "[repair][corruption]") {
+    Sample sample;
+    HandImage& image = sample.image;
+    image.at<media::Inode>(image.inode_at(sample.small_directory)) = {};
+    const Repaired done = repair_all(image.region());
+    INFO(done.text());
+    CHECK(done.report.left.clean());
+    Mounted fs{image.region()};
+    const auto home = must(fs->attributes(fs.ino("/lost+found")));
+    CHECK(home.mode == (S_IFDIR | 0700));
+    for (const std::uint64_t ino : {sample.subdirectory, sample.device, sample.pipe})
+        CHECK(fs.ino("/lost+found/#" + std::to_string(ino)) == Ino{ino});
+    CHECK_FALSE(fs.find("/small"));
+    fs.unmount();
+    CHECK(must(check(image.region())).clean());
 }
 
 }  // namespace
