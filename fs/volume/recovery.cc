@@ -14,6 +14,17 @@ namespace {
 
 constexpr std::uint64_t kFormerContext = std::uint64_t{1} << 63;
 
+/// Its range is one of a file, and a hold's one of the region's `blocks`.
+bool is_possible(const media::Record& record, std::uint64_t blocks) {
+    constexpr std::uint64_t kFileBlocksMax = kFileBytesMax / kBlockBytes;
+    if (record.blocks == 0 || record.file_block >= kFileBlocksMax ||
+        record.blocks > kFileBlocksMax - record.file_block)
+        return false;
+    return record.kind != static_cast<media::le16>(media::RecordKind::hold) ||
+           (record.start_block != 0 && record.start_block < blocks &&
+            record.blocks <= blocks - record.start_block);
+}
+
 }  // namespace
 
 Expected<void> Volume::Core::load_records() {
@@ -29,6 +40,8 @@ Expected<void> Volume::Core::load_records() {
             Found each{.record = {}, .slot = slot};
             TRY(units_.read(slot.offset, media::kRecordMagic,
                             std::as_writable_bytes(std::span{&each.record, 1})));
+            if (!is_possible(each.record, super_.region_bytes / kBlockBytes))
+                return fail(Cause::media_corrupt, slot.offset, each.record.ino);
             found.push_back(each);
             return {};
         }));
