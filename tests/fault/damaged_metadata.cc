@@ -13,6 +13,7 @@
 #include "fs/format/superblock.h"
 #include "fs/format/table.h"
 #include "tests/support/crash_region.h"
+#include "tests/support/exercise.h"
 #include "tests/support/mounted.h"
 #include "tests/support/seed.h"
 
@@ -20,6 +21,7 @@ using namespace pinfs;
 using namespace pinfs::unit_literals;
 using test::Bytes;
 using test::CrashRegion;
+using test::exercise;
 using test::must;
 using test::pattern;
 
@@ -47,49 +49,6 @@ void fill(Volume& volume) {
     must(volume.make(kRootIno, "long", {.mode = S_IFLNK | 0777, .target = target}, kUser));
     make(kRootIno, "orphan", S_IFREG | 0644);
     must(volume.unlink(kRootIno, "orphan"));
-}
-
-/// Every operation on everything there is; results do not matter.
-void exercise(Volume& volume) {
-    std::vector<std::pair<Ino, std::string>> names;
-    std::vector<Ino> todo{kRootIno};
-    for (std::size_t i = 0; i < todo.size() && names.size() < 400; ++i)
-        (void)volume.read_directory(todo[i], 0, [&](const DirectoryItem& item) {
-            if (item.name == "." || item.name == "..") return true;
-            names.emplace_back(todo[i], item.name);
-            if (S_ISDIR(item.mode)) todo.push_back(item.ino);
-            return names.size() < 400;
-        });
-    Bytes buffer(70000);
-    for (const auto& [parent, name] : names) {
-        const auto entry = volume.lookup(parent, name);
-        if (!entry) continue;
-        const Ino ino = entry->attributes.ino;
-        (void)volume.read_link(ino);
-        (void)volume.attribute_names(ino);
-        (void)volume.attribute(ino, "user.large");
-        (void)volume.extents(ino, 0, kFileBytesMax);
-        if (volume.open(ino)) {
-            (void)volume.read(ino, 0, buffer);
-            (void)volume.write(ino, 4000, std::span{buffer}.first(300));
-            (void)volume.write(ino, entry->attributes.size_bytes, std::span{buffer}.first(300));
-            volume.release(ino);
-        }
-        (void)volume.set_attribute(ino, "user.other", std::span{buffer}.first(100),
-                                   SetAttribute::create_or_replace);
-        AttributeChange change;
-        change.size_bytes = 3000;
-        (void)volume.change_attributes(ino, change);
-        (void)volume.link(ino, kRootIno, "link-" + name);
-        (void)volume.rename(parent, name, kRootIno, "new-" + name, 0);
-        (void)volume.unlink(kRootIno, "new-" + name);
-        (void)volume.unlink(parent, name);
-        (void)volume.remove_directory(parent, name);
-        volume.forget(ino, 1);
-        (void)volume.make(kRootIno, "made-" + name, {.mode = S_IFREG | 0644}, kUser);
-    }
-    (void)volume.finish_pending();
-    (void)volume.unmount();
 }
 
 struct Unit {

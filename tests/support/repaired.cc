@@ -6,6 +6,8 @@
 #include <exception>
 #include <set>
 
+#include "tests/support/exercise.h"
+
 namespace pinfs::test {
 
 bool reads_as(const FileState& file, const FileState& other) {
@@ -89,9 +91,23 @@ void check_kept(const std::map<std::string, FileState>& before,
     }
 }
 
+namespace {
+
+// A mount of a copy, as long as nobody repairs: operations fail, the program does not.
+void use_copy(std::span<const std::byte> memory) {
+    constexpr std::size_t kNamesMax = 8;
+    const Memory copy{memory.size()};
+    std::memcpy(copy.bytes().data(), memory.data(), memory.size());
+    pmem::Region region{copy.bytes(), pmem::Capabilities{}, nullptr};
+    if (const auto volume = Volume::mount(region, mount_options())) exercise(**volume, kNamesMax);
+}
+
+}  // namespace
+
 Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
                       const std::map<std::string, FileState>& pristine) {
     const auto before = readable(memory);
+    use_copy(memory);
     Repaired done = repair_all(region);
     INFO(done.text());
     CHECK(done.report.left.clean());

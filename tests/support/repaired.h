@@ -35,7 +35,8 @@ void check_kept(const std::map<std::string, FileState>& before,
                 const std::map<std::string, FileState>& after,
                 const std::map<std::string, FileState>& pristine, const std::string& told);
 
-/// Damaged memory is repaired in place, and all of the above is checked.
+/// Damaged memory is used as it is, in a copy; then repaired in place, and all of the above is
+/// checked.
 Repaired check_repair(pmem::Region& region, std::span<std::byte> memory,
                       const std::map<std::string, FileState>& pristine);
 

@@ -30,9 +30,9 @@ TEST_CASE("repair: random damage in several places at once", "[repair][corruptio
     const auto files = readable(pristine);
     const RandomDamage damage(pristine);
 #ifdef __SANITIZE_ADDRESS__
-    constexpr int kRounds = 150;
+    constexpr int kRounds = 60;
 #else
-    constexpr int kRounds = 1000;
+    constexpr int kRounds = 500;
 #endif
     int judged = 0;
     for (int round = 0; round < kRounds; ++round) {
