@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/repaired.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
-#include <cstring>
 #include <exception>
+#include <memory>
 #include <set>
 
 #include "tests/support/exercise.h"
 
 namespace pinfs::test {
+
+namespace {
+
+// In memory that is used again: the last copy is gone.
+std::span<std::byte> copy_of(std::span<const std::byte> memory) {
+    static std::unique_ptr<Memory> copy;
+    if (!copy || copy->bytes().size() != memory.size())
+        copy = std::make_unique<Memory>(memory.size());
+    std::ranges::copy(memory, copy->bytes().begin());
+    return copy->bytes();
+}
+
+}  // namespace
 
 bool reads_as(const FileState& file, const FileState& other) {
     return file.target == other.target && file.size == other.size && file.blocks == other.blocks &&
@@ -17,9 +31,7 @@ bool reads_as(const FileState& file, const FileState& other) {
 
 std::map<std::string, FileState> readable(std::span<const std::byte> memory) {
     std::map<std::string, FileState> files;
-    const Memory copy{memory.size()};
-    std::memcpy(copy.bytes().data(), memory.data(), memory.size());
-    pmem::Region region{copy.bytes(), pmem::Capabilities{}, nullptr};
+    pmem::Region region{copy_of(memory), pmem::Capabilities{}, nullptr};
     MountOptions options = mount_options();
     options.boot_id = "00000000-0000-0000-0000-00000000b007";
     const auto volume = Volume::mount(region, options);
@@ -96,9 +108,7 @@ namespace {
 // A mount of a copy, as long as nobody repairs: operations fail, the program does not.
 void use_copy(std::span<const std::byte> memory) {
     constexpr std::size_t kNamesMax = 8;
-    const Memory copy{memory.size()};
-    std::memcpy(copy.bytes().data(), memory.data(), memory.size());
-    pmem::Region region{copy.bytes(), pmem::Capabilities{}, nullptr};
+    pmem::Region region{copy_of(memory), pmem::Capabilities{}, nullptr};
     if (const auto volume = Volume::mount(region, mount_options())) exercise(**volume, kNamesMax);
 }
 
