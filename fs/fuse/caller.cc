@@ -32,6 +32,16 @@ bool has_capability(fuse_req* req, int capability) {
     return (effective >> capability & 1) != 0 && is_in_our_user_namespace(pid);
 }
 
+Expected<void> kill_privileges(fuse_req* req, Ino ino) {
+    Volume& volume = volume_of(req);
+    const Attributes attributes = TRY(volume.attributes(ino));
+    if ((attributes.mode & (S_ISUID | S_ISGID)) == 0 || has_capability(req, CAP_FSETID)) return {};
+    AttributeChange change;
+    change.kill_privileges = true;
+    TRY(volume.change_attributes(ino, change));
+    return {};
+}
+
 bool is_in_group(fuse_req* req, gid_t gid) {
     const fuse_ctx* context = fuse_req_ctx(req);
     if (context->gid == gid) return true;

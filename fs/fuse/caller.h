@@ -16,7 +16,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "fs/error.h"
 #include "fs/pin/owner.h"
+#include "fs/units.h"
 
 struct fuse_req;
 
@@ -24,6 +26,10 @@ namespace pinfs::fuse {
 
 /// Whether the caller has `capability` (CAP_*), in force, in our user namespace.
 bool has_capability(fuse_req* req, int capability);
+
+/// Takes setuid away before `ino` is changed by who may not keep it. With HANDLE_KILLPRIV_V2 the
+/// kernel leaves that to us, but says so of writes and truncations only.
+Expected<void> kill_privileges(fuse_req* req, Ino ino);
 
 /// Whether `gid` is the caller's group or one of its supplementary ones.
 bool is_in_group(fuse_req* req, gid_t gid);

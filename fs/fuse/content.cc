@@ -9,7 +9,6 @@
 // The offset of an appending write is the kernel's. It holds the file's lock from taking the size
 // to the reply, and it alone knows about RWF_NOAPPEND.
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <sys/stat.h>
 
@@ -220,18 +219,6 @@ void on_write(fuse_req_t req, fuse_ino_t ino, const char* bytes, std::size_t siz
 void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
     const auto result = guarded([&] { return volume_of(req).sync(Ino{ino}); });
     reply_done(req, result, "fsync", ino);
-}
-
-/// Takes setuid away before `ino` is changed by who may not keep it. With HANDLE_KILLPRIV_V2 the
-/// kernel leaves that to us, but says so of writes and truncations only.
-Expected<void> kill_privileges(fuse_req_t req, Ino ino) {
-    Volume& volume = volume_of(req);
-    const Attributes attributes = TRY(volume.attributes(ino));
-    if ((attributes.mode & (S_ISUID | S_ISGID)) == 0 || has_capability(req, CAP_FSETID)) return {};
-    AttributeChange change;
-    change.kill_privileges = true;
-    TRY(volume.change_attributes(ino, change));
-    return {};
 }
 
 void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,

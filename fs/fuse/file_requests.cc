@@ -134,6 +134,7 @@ Answer map(FileRequest& request) {
     wanted.owner = TRY(request.owner(words.token));
     wanted.guard = words.guard;
     wanted.user_data = words.user_data;
+    if (wanted.writable) TRY(kill_privileges(request.req, request.file.ino));
     const MapAnswer map = TRY(request.edge.volume.map(request.file, wanted));
     request.changed();
     words.id = map.id;
@@ -192,6 +193,7 @@ Answer pin(FileRequest& request) {
     }
     TRY(add_label(wanted, words.owner_fd));
     wanted.user_data = words.user_data;
+    if (wanted.device_writes) TRY(kill_privileges(request.req, request.file.ino));
     const PinAnswer pin = TRY(request.edge.volume.pin(request.file, wanted));
     request.changed();
     words.offset_bytes = pin.begin;
