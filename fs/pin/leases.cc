@@ -145,6 +145,14 @@ void Leases::for_each(const std::function<void(const Lease&)>& visit) const {
         for (const auto& [begin, lease] : leases) visit(*lease);
 }
 
+std::vector<Lease> Leases::of(std::uint64_t handle) const {
+    std::vector<Lease> leases;
+    const auto found = handles_.find(handle);
+    if (found != handles_.end())
+        for (const auto& [begin, lease] : found->second) leases.push_back(*lease);
+    return leases;
+}
+
 std::size_t Leases::size_of(std::uint64_t handle) const {
     const auto found = handles_.find(handle);
     return found == handles_.end() ? 0 : found->second.size();

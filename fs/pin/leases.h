@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "fs/error.h"
 #include "fs/pin/intervals.h"
@@ -84,6 +85,8 @@ public:
     [[nodiscard]] std::size_t size() const {
         return told_.size() + satiated_.size() + forbidding_.size();
     }
+    /// Those of `handle`, by begin.
+    [[nodiscard]] std::vector<Lease> of(std::uint64_t handle) const;
     /// How many `handle` has.
     [[nodiscard]] std::size_t size_of(std::uint64_t handle) const;
 

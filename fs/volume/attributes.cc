@@ -137,6 +137,7 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
     TRY(admit_change());
     TRY(check_attribute_name(name));
     if (value.size() > media::kAttributeValueMax) return fail(Cause::attribute_value_large);
+    if (finished_.of_this_thread()) return {};
     return with_space([&]() -> Expected<void> {
         const Use state = use(ino);
         const Exclusive lock{state->mutex};
@@ -154,6 +155,7 @@ Expected<void> Volume::Core::set_attribute(Ino ino, std::string_view name,
                 one, *inode, TRY(inode::with_attribute(bytes, name, stored ? &value : nullptr))));
         set_ctime(*inode, now());
         if (name == kCapability) state->no_capability = false;
+        finished_.note(one, {});
         return one.commit();
     });
 }
@@ -172,6 +174,7 @@ Expected<void> Volume::Core::erase_attribute(Change& change, media::Inode& inode
 Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
     TRY(admit_change());
     TRY(check_attribute_name(name));
+    if (finished_.of_this_thread()) return {};
     const Use state = use(ino);
     const Exclusive lock{state->mutex};
     Change one = change(space::Reserve::use);
@@ -181,6 +184,7 @@ Expected<void> Volume::Core::remove_attribute(Ino ino, std::string_view name) {
     // A mode without a list is a list too.
     if (!erased && erased.error().cause == Cause::no_attribute && is_access_list(name)) return {};
     if (!erased) return erased;
+    finished_.note(one, {});
     return one.commit();
 }
 

@@ -84,6 +84,7 @@ Volume::Core::Core(pmem::Region& region, const media::Superblock& super,
       states_{[this](Ino ino) {
           abandoned(ino);
       }},
+      finished_{units_, super.finished_offset, options.supervision.session},
       registry_{options.limits} {
     parse_id(options_.machine_id.empty() ? first_line("/etc/machine-id") : options_.machine_id,
              machine_id_);
@@ -106,7 +107,11 @@ Expected<void> Volume::Core::mount() {
     inodes_.set_used(totals.inodes);
     TRY(mark_mounted());
     TRY(inodes_.load());
+    if (const Survivors* const survivors = options_.supervision.survivors)
+        TRY(finished_.load(survivors->unanswered));
+    restore_contexts();
     TRY(load_records());
+    TRY(restore_files());
     TRY(load_bad_blocks());
     if (!read_only_) {
         TRY(find_pending());
@@ -146,6 +151,11 @@ Expected<void> Volume::Core::mark_mounted() {
     report_.was_clean = found.mounted == 0 && report_.lanes_replayed == 0;
     next_generation_ = generation_limit_ = found.generation_limit;
     next_record_id_ = record_id_limit_ = found.record_id_limit;
+    if (options_.supervision.session != 0)
+        next_volatile_id_ = (found.mount_count + 1) << 32 | 1;  // no two mounts have the same
+    session_start_ = {next_volatile_id_, record_id_limit_};
+    if (options_.supervision.survivors != nullptr)
+        session_start_ = options_.supervision.survivors->start;
     if (read_only_) return {};
     // Cleanly unmounted and without records, a region may travel.
     const bool elsewhere =
@@ -162,6 +172,7 @@ Expected<void> Volume::Core::mark_mounted() {
         std::memset(state.host_name, 0, sizeof state.host_name);
         ::gethostname(reinterpret_cast<char*>(state.host_name), sizeof state.host_name - 1);
         state.mount_pid = static_cast<std::uint64_t>(::getpid());
+        state.session = options_.supervision.session;
     });
 }
 
@@ -175,6 +186,12 @@ Expected<void> Volume::Core::unmount() {
     states_.drop_all();
     TRY(find_pending());
     return mark_clean();
+}
+
+Expected<void> Volume::Core::hand_over() {
+    stop_background();
+    if (read_only_ || journal_.failed()) return {};
+    return finish_pending();
 }
 
 /// What is pending is finished first. An unlinked file that is still open stays pending on media.

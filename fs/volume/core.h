@@ -24,6 +24,7 @@
 #include "fs/pin/registry.h"
 #include "fs/space/allocator.h"
 #include "fs/space/change.h"
+#include "fs/volume/finished_requests.h"
 #include "fs/volume/inode_states.h"
 #include "fs/volume/volume.h"
 
@@ -52,6 +53,8 @@ public:
 
     Expected<void> mount();
     Expected<void> unmount();
+    Expected<void> hand_over();
+    [[nodiscard]] SessionStart session_start() const { return session_start_; }
     Expected<void> set_read_only(bool read_only);
     void shut_down();
     [[nodiscard]] bool is_shut_down() const { return journal_.failed(); }
@@ -230,6 +233,19 @@ private:
     Expected<void> edit_state(const std::function<void(media::State&)>& edit);
     /// Region offset of the inode, remembered; before the lock of the inode table is taken.
     Expected<std::uint64_t> locate(InodeState& state);
+    // survivors.cc
+    /// What of the session before this daemon lives on: before and after the records are loaded.
+    void restore_contexts();
+    Expected<void> restore_files();
+    Expected<void> restore_finished();
+    void tell_survivors();
+    /// What a request that was finished before made, with the reference that it holds.
+    Expected<Entry> finished_entry(const FinishedRequests::Made& made);
+    /// Whether a map or pin that is on record was made in this session, and its owner lives on.
+    enum class Survival : std::uint8_t { unknown, lives, ended };
+    [[nodiscard]] Survival survival_of(const pin::Reference& reference) const;
+    /// The leases of the handle are others now. The pins' lock is held.
+    void note_leases(std::uint64_t ino, std::uint64_t handle);
     // creation.cc
     struct Fresh {
         media::Inode* inode;  ///< staged; after the commit it reads as committed
@@ -443,6 +459,8 @@ private:
     inode::Table records_;
     const inode::NameHash name_hash_;
     InodeStates states_;
+    FinishedRequests finished_;
+    SessionStart session_start_;
     MountReport report_;
     RankedMutex<LockRank::rename> rename_mutex_;
     std::atomic<std::uint64_t> inodes_in_use_{0};

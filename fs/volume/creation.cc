@@ -108,6 +108,7 @@ Expected<Entry> Volume::Core::make_once(Ino parent, std::string_view name, const
     const std::uint64_t key =
         TRY(directory(one, *above_inode).add(name, Ino{made.inode->ino}, made.inode->mode));
     touch(*above_inode, {made.inode->mtime, made.inode->mtime_ns});
+    finished_.note(one, {.id = made.inode->ino, .generation = generation});
     const MustFinish finish;
     TRY(one.commit());
     Entry entry = known(*made.inode, made.slot_offset);
@@ -119,6 +120,7 @@ Expected<Entry> Volume::Core::make(Ino parent, std::string_view name, const NewI
                                    Caller caller) {
     TRY(admit_change());
     TRY(inode::check_name(name));
+    if (const auto done = finished_.of_this_thread()) return finished_entry(*done);
     return with_space([&] { return make_once(parent, name, wanted, caller); });
 }
 
@@ -135,6 +137,7 @@ Expected<Entry> Volume::Core::make_unnamed_once(Ino parent, const NewInode& want
     TRY(inherit_lists(one, above_inode, *made.inode, wanted.umask));
     made.inode->nlink = 0;
     TRY(inodes_.set_pending(one, made.inode->ino, true));
+    finished_.note(one, {.id = made.inode->ino, .generation = generation});
     const MustFinish finish;
     TRY(one.commit());
     return known(*made.inode, made.slot_offset);
@@ -143,6 +146,7 @@ Expected<Entry> Volume::Core::make_unnamed_once(Ino parent, const NewInode& want
 Expected<Entry> Volume::Core::make_unnamed(Ino parent, const NewInode& wanted, Caller caller) {
     TRY(admit_change());
     if (!S_ISREG(wanted.mode)) return fail(Cause::invalid_argument);
+    if (const auto done = finished_.of_this_thread()) return finished_entry(*done);
     return with_space([&] { return make_unnamed_once(parent, wanted, caller); });
 }
 

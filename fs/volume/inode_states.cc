@@ -63,6 +63,14 @@ void InodeStates::forget(Ino ino, std::uint64_t count) {
     if (orphan) abandoned_(ino);
 }
 
+void InodeStates::keep_until_forgotten(InodeState& state) {
+    const std::scoped_lock lock{shard_of(state.ino).mutex};
+    if (state.lookups == 0) state.lookups = 1;
+    if (state.orphan) return;
+    state.orphan = true;
+    count_orphan(state, 1);
+}
+
 bool InodeStates::open(InodeState& state, bool dax) {
     const std::scoped_lock lock{shard_of(state.ino).mutex};
     count_orphan(state, -1);

@@ -88,6 +88,8 @@ public:
 
     void add_lookup(InodeState& state);
     void forget(Ino ino, std::uint64_t count);
+    /// An unlinked inode that the kernel has, nobody knows how often: any forget takes it back.
+    void keep_until_forgotten(InodeState& state);
     /// Counts an open; of the first one `dax` becomes the mode in force. Returns the mode in force.
     bool open(InodeState& state, bool dax);
     /// True if it was the last.

@@ -62,6 +62,7 @@ Expected<void> Volume::Core::revoke(std::uint64_t id, std::uint64_t grace_ms) {
             event.begin = lease->begin;
             event.end = lease->end;
             registry_.post(lease->context, event);
+            note_leases(lease->ino, lease->handle);
         } else {
             return fail(Cause::no_such_record);
         }
@@ -151,6 +152,7 @@ void Volume::Core::end_revoked(std::uint64_t now_ns) {
             event.begin = lease->begin;
             event.end = lease->end;
             registry_.drop_lease(id);
+            note_leases(lease->ino, lease->handle);
             registry_.post(lease->context, event);
             return true;
         });

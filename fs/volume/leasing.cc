@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Leases (SPEC 2). They live in memory: an open file description does not outlive the daemon.
+// Leases (SPEC 2). They live in memory; of a supervised mount also with who is told of their
+// changes, since its open file descriptions outlive the daemon.
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -98,6 +99,7 @@ Expected<LeaseAnswer> Volume::Core::set_lease(OpenFile file, const LeaseRequest&
         return std::unexpected(given.error());
     }
     state->watched.store(true);
+    note_leases(file.ino.value, file.handle);
     return answer_of(pins, **given);
 }
 
@@ -128,6 +130,7 @@ Expected<void> Volume::Core::drop_lease(OpenFile file, std::uint64_t offset_byte
     // A hole in the middle makes two of one.
     registry_.charges.add_found(uid, 0);
     pins->leases.drop(file.handle, range.begin, range.end);
+    note_leases(file.ino.value, file.handle);
     settle(registry_, uid, before + 1, pins->leases.size_of(file.handle));
     forget_if_unwatched(*state);
     return {};

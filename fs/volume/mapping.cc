@@ -266,6 +266,7 @@ Expected<void> Volume::Core::enter(InodeState& state, std::unique_ptr<pin::Refer
     reached.generation = reference->generation = take_generation();
     Change one = change(space::Reserve::use);
     TRY(store_reference(one, state, std::move(reference)));
+    finished_.note(one, {.id = reached.id, .generation = reached.generation});
     return one.commit();
 }
 
@@ -305,6 +306,7 @@ Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) 
 
 Expected<void> Volume::Core::unmap(std::uint64_t context, std::uint64_t id) {
     TRY(admit_read());
+    if (finished_.of_this_thread()) return release_free_holds();
     Ino ino;
     std::uint64_t begin = 0;
     std::uint64_t end = 0;

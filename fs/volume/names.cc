@@ -70,6 +70,7 @@ Expected<Entry> Volume::Core::lookup(Ino parent, std::string_view name) {
 Expected<Entry> Volume::Core::link(Ino ino, Ino parent, std::string_view name) {
     TRY(admit_change());
     TRY(inode::check_name(name));
+    if (const auto done = finished_.of_this_thread()) return finished_entry(*done);
     return with_space([&]() -> Expected<Entry> {
         const Use above = use(parent);
         const Use state = use(ino);
@@ -99,6 +100,7 @@ Expected<Entry> Volume::Core::link(Ino ino, Ino parent, std::string_view name) {
         ++inode->nlink;
         set_ctime(*inode, time);
         const media::Inode linked = *inode;
+        finished_.note(one, {.id = linked.ino, .generation = linked.generation});
         TRY(one.commit());
         state->set_name(parent, key);
         states_.add_lookup(*state);
@@ -145,6 +147,7 @@ Expected<bool> Volume::Core::remove_once(Ino parent, std::string_view name, bool
     touch(*above_inode, time);
     if (is_directory) --above_inode->nlink;
     TRY(drop_link(one, *state, *inode, time));
+    finished_.note(one, {});
     TRY(one.commit());
     return true;
 }
@@ -154,6 +157,7 @@ Expected<void> Volume::Core::remove(Ino parent, std::string_view name, bool is_d
     if (name == ".") return fail(Cause::invalid_argument);
     if (name == "..") return fail(Cause::directory_not_empty);
     if (name.size() > kNameBytesMax) return fail(Cause::name_too_long);
+    if (finished_.of_this_thread()) return {};
     for (;;) {
         const bool done = TRY(remove_once(parent, name, is_directory));
         if (done) return {};

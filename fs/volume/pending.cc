@@ -37,6 +37,11 @@ void Volume::Core::abandoned(Ino ino) {
 /// need, then itself.
 Expected<void> Volume::Core::free_orphan(Ino ino) {
     const Use state = use(ino);
+    const auto& kernel_has = options_.supervision.kernel_has;
+    if (kernel_has && !states_.is_referenced(*state) && kernel_has(ino)) {
+        states_.keep_until_forgotten(*state);
+        return {};
+    }
     for (;;) {
         const Exclusive lock{state->mutex};
         LayoutChange layout{*this, *state, TRY(read_inode(*state)), /*with_tables=*/true};

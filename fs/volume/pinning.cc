@@ -96,6 +96,7 @@ pin::Pin* Volume::Core::find_pin(const pin::Owner& who, std::uint64_t id,
 Expected<void> Volume::Core::unpin(const pin::Owner& who, std::uint64_t id,
                                    std::uint64_t generation) {
     TRY(admit_read());
+    if (finished_.of_this_thread()) return {};
     Ino ino;
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
@@ -168,6 +169,7 @@ Expected<PinAnswer> Volume::Core::give_pin(pin::Pin& pin, const pin::Owner& to) 
         const TableLock table_lock{table_mutex_};
         Change one = change(space::Reserve::use);
         TRY(update_record(one, changed));
+        finished_.note(one, {});
         return one.commit();
     }();
     registry_.charges.remove(to.uid, bytes);  // moved with the pin, below
@@ -182,6 +184,7 @@ Expected<PinAnswer> Volume::Core::adopt_pin(const pin::Owner& who, std::uint64_t
     const PinsLock lock{pins_mutex_};
     if (registry_.context(who.context) == nullptr) return fail(Cause::no_such_context);
     pin::Reference* const pin = registry_.reference(id);
+    if (pin != nullptr && finished_.of_this_thread()) return answer_of(*pin);
     if (pin == nullptr || pin->kind != pin::ReferenceKind::pin || pin->generation != generation ||
         pin->state != pin::ReferenceState::recovered)
         return fail(Cause::no_such_record);
@@ -200,6 +203,9 @@ Expected<PinAnswer> Volume::Core::transfer_pin(std::uint64_t from, const pin::Ow
     const PinsLock lock{pins_mutex_};
     if (registry_.context(from) == nullptr || registry_.context(to.context) == nullptr)
         return fail(Cause::no_such_context);
+    if (const pin::Reference* const given = registry_.reference(id);
+        given != nullptr && finished_.of_this_thread())
+        return answer_of(*given);
     pin::Pin* const pin =
         find_pin({.context = from, .process = {}, .uid = 0, .command = {}}, id, generation);
     if (pin == nullptr) return fail(Cause::no_such_record);

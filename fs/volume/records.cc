@@ -237,6 +237,7 @@ Expected<void> Volume::Core::end_reference(InodeState& state, pin::Reference& re
     const TableLock table_lock{table_mutex_};
     Change one = change(space::Reserve::use);
     TRY(erase_record(one, reference.slot, reference.slot_offset));
+    finished_.note(one, {});
     one.after_commit([&] {
         states_.remove_record(state, reference.state != pin::ReferenceState::gone);
         registry_.remove(reference);

@@ -73,9 +73,19 @@ Expected<void> Volume::Core::load_records() {
 /// Enters a map or pin of this boot.
 void Volume::Core::recover(const media::Record& record, const inode::Table::Slot& slot) {
     auto reference = reference_of(record, slot);
+    if (const Survivors* const survivors = options_.supervision.survivors) {
+        const auto guard = survivors->guards_of_maps.find(reference->id);
+        if (guard != survivors->guards_of_maps.end()) reference->guard = guard->second;
+    }
+    const Survival survival = survival_of(*reference);
+    const bool of_context = reference->owner.context != 0;
     // Numbers of contexts begin anew with each mount: that one is no context of ours.
-    if (reference->owner.context != 0) reference->owner.context |= kFormerContext;
-    if (!pin::is_alive(reference->owner.process)) {
+    if (of_context && survival == Survival::unknown) reference->owner.context |= kFormerContext;
+    if (survival == Survival::lives && reference->state == pin::ReferenceState::recovered)
+        reference->state = pin::ReferenceState::live;
+    const bool owned_by_context = of_context && survival == Survival::lives;
+    if (survival == Survival::ended ||
+        (!owned_by_context && !pin::is_alive(reference->owner.process))) {
         if (reference->state != pin::ReferenceState::gone) unwritten_gone_.push_back(reference->id);
         reference->state = pin::ReferenceState::gone;
         reference->gone_ns = monotonic_ns();

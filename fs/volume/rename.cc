@@ -134,6 +134,7 @@ Expected<bool> Volume::Core::rename_once(const Renaming& r) {
     set_ctime(*moved_inode, time);
     touch(*from_inode, time);
     touch(*to_inode, time);
+    finished_.note(one, {});
     TRY(one.commit());
     moved->set_name(r.new_parent, new_key);
     if (exchange) (*replaced)->set_name(r.parent, source_now->key);
@@ -150,6 +151,7 @@ Expected<void> Volume::Core::rename(Ino parent, std::string_view name, Ino new_p
         return fail(Cause::invalid_argument);
     TRY(inode::check_name(name));
     TRY(inode::check_name(new_name));
+    if (finished_.of_this_thread()) return {};
     const Renaming renaming{parent, name, new_parent, new_name, flags, caller};
     return with_space([&]() -> Expected<void> {
         std::unique_lock<RankedMutex<LockRank::rename>> ancestry{rename_mutex_, std::defer_lock};

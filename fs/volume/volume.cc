@@ -22,6 +22,8 @@ Expected<std::unique_ptr<Volume>> Volume::mount(pmem::Region& region, const Moun
 }
 
 Expected<void> Volume::unmount() { return core_->unmount(); }
+Expected<void> Volume::hand_over() { return core_->hand_over(); }
+SessionStart Volume::session_start() const { return core_->session_start(); }
 Expected<void> Volume::set_read_only(bool read_only) { return core_->set_read_only(read_only); }
 void Volume::set_access_times(AtimePolicy policy, bool directories) {
     core_->set_access_times(policy, directories);

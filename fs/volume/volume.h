@@ -31,6 +31,7 @@
 #include "fs/units.h"
 #include "fs/volume/pinning.h"
 #include "fs/volume/scrub.h"
+#include "fs/volume/survivors.h"
 
 namespace pinfs {
 
@@ -111,6 +112,7 @@ struct MountOptions {
     std::uint64_t release_grace_seconds = 0;
     std::uint64_t unpin_delay_ms = 0;  ///< injected before a pin or a short reference ends (3.12)
     bool takeover = false;             ///< though another machine mounted the region last (3.10)
+    Supervision supervision;
 };
 
 struct Statistics {
@@ -162,6 +164,12 @@ public:
     /// Writes back times, gives back what nobody uses, marks the region clean. No call may be under
     /// way or follow.
     Expected<void> unmount();
+
+    /// Of a supervised mount: writes back what waits in memory, so that the next daemon's volume
+    /// goes on as this one would have. No call may be under way or follow.
+    Expected<void> hand_over();
+    /// Numbers that this session gives out begin here; of its first volume.
+    [[nodiscard]] SessionStart session_start() const;
 
     /// A remount. No change is under way or comes when it becomes read-only; then the region is
     /// marked clean and nothing more is stored. On error nothing changed, but that background work
