@@ -73,12 +73,16 @@ fuse_session* make_session(const fuse_lowlevel_ops& operations, void* user,
     return session;
 }
 
-int serve_requests(fuse_session* session) {
+int serve_requests(fuse_session* session, unsigned threads, bool clone) {
+    if (threads == 0) {
+        threads = thread_count();
+        clone = can_clone_device();
+    }
     fuse_loop_config* config = fuse_loop_cfg_create();
     if (config == nullptr) return -ENOMEM;
-    fuse_loop_cfg_set_clone_fd(config, can_clone_device() ? 1 : 0);
-    fuse_loop_cfg_set_max_threads(config, thread_count());
-    fuse_loop_cfg_set_idle_threads(config, thread_count());
+    fuse_loop_cfg_set_clone_fd(config, clone ? 1 : 0);
+    fuse_loop_cfg_set_max_threads(config, threads);
+    fuse_loop_cfg_set_idle_threads(config, threads);
     const int result = fuse_session_loop_mt(session, config);
     fuse_loop_cfg_destroy(config);
     return result;

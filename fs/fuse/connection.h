@@ -29,7 +29,8 @@ struct SessionArguments {
 fuse_session* make_session(const fuse_lowlevel_ops& operations, void* user,
                            const SessionArguments& arguments);
 
-/// Serves a mounted session, with several threads, until it ends; 0 or a negative errno.
-int serve_requests(fuse_session* session);
+/// Serves a mounted session, with several threads, until it ends; 0 or a negative errno. With
+/// `threads` other than 0, so many, and `clone` says whether each has a descriptor of its own.
+int serve_requests(fuse_session* session, unsigned threads = 0, bool clone = false);
 
 }  // namespace pinfs::fuse

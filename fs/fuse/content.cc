@@ -17,6 +17,7 @@
 
 #include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
+#include "fs/fuse/ledger.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -60,9 +61,16 @@ std::span<std::byte> answer_of(fuse_req_t req, std::size_t bytes) {
 // --- Open and close
 // -------------------------------------------------------------------------------
 
-void describe_open_file(Edge& edge, fuse_file_info& file, bool dax) {
+void describe_open_file(Edge& edge, Ino ino, fuse_file_info& file, bool dax) {
     file.fh = new_handle(edge, file.flags, dax);
     set_open_flags(file, dax);
+    if (edge.ledger != nullptr) edge.ledger->opened(file.fh, ino);
+}
+
+/// Ends an open, once.
+void close_file(Edge& edge, Ino ino, std::uint64_t handle) {
+    // A daemon that is no more may have come so far with the same request.
+    if (edge.ledger == nullptr || edge.ledger->closed(handle)) edge.volume.release(ino);
 }
 
 OpenFor purpose_of(int flags) {
@@ -96,8 +104,15 @@ void on_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     Edge& edge = edge_of(req);
     const auto dax = guarded([&] { return open_file(req, Ino{ino}, *file); });
     if (!dax) return reply_refusal(req, dax.error(), "open", ino, 0);
-    describe_open_file(edge, *file, *dax);
-    if (fuse_reply_open(req, file) != 0) edge.volume.release(Ino{ino});
+    const auto described = guarded([&]() -> Expected<void> {
+        describe_open_file(edge, Ino{ino}, *file, *dax);
+        return {};
+    });
+    if (!described) {
+        edge.volume.release(Ino{ino});
+        return reply_error(req, described.error(), "open", ino);
+    }
+    if (fuse_reply_open(req, file) != 0) close_file(edge, Ino{ino}, file->fh);
 }
 
 struct Created {
@@ -143,11 +158,19 @@ void reply_created(fuse_req_t req, const Expected<Created>& created, fuse_file_i
                    const char* operation, fuse_ino_t parent) noexcept {
     Edge& edge = edge_of(req);
     if (!created) return reply_refusal(req, created.error(), operation, parent, 0);
-    describe_open_file(edge, file, created->dax);
+    const Ino ino = created->entry.attributes.ino;
+    const auto described = guarded([&]() -> Expected<void> {
+        describe_open_file(edge, ino, file, created->dax);
+        return {};
+    });
+    if (!described) {
+        edge.volume.release(ino);
+        edge.volume.forget(ino, 1);
+        return reply_error(req, described.error(), operation, parent);
+    }
     const fuse_entry_param param = entry_param_of(created->entry.attributes);
     if (fuse_reply_create(req, &param, &file) != 0) {
-        const Ino ino = created->entry.attributes.ino;
-        edge.volume.release(ino);
+        close_file(edge, ino, file.fh);
         edge.volume.forget(ino, 1);
     }
 }
@@ -183,7 +206,7 @@ void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     const std::uint64_t before = wrote ? blocks() : 0;
     guarded([&]() -> Expected<void> {
         edge.volume.drop_leases({.ino = Ino{ino}, .handle = file->fh});
-        edge.volume.release(Ino{ino});
+        close_file(edge, Ino{ino}, file->fh);
         return {};
     });
     if (wrote && blocks() != before) edge.invalidator.attributes(Ino{ino});

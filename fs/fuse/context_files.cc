@@ -7,6 +7,10 @@
 #include <cstring>
 #include <utility>
 
+#include "fs/fuse/ledger.h"
+#include "fs/fuse/supervised_connection.h"
+#include "fs/volume/finished_requests.h"
+
 namespace pinfs::fuse {
 namespace {
 
@@ -41,11 +45,28 @@ void ContextFiles::stop() {
     for (auto& [handle, file] : files_) file.poller.reset();
 }
 
+void ContextFiles::restore(const std::vector<KnownContextFile>& files) {
+    const std::lock_guard lock{mutex_};
+    for (const KnownContextFile& known : files) {
+        File& file = files_[known.handle];
+        file.uid = known.uid;
+        ++of_user_[known.uid];
+        if (known.context == 0) continue;
+        file.role = known.guard != 0 ? Role::guard : Role::context;
+        file.id = known.guard != 0 ? known.guard : known.context;
+        if (file.role == Role::guard) continue;
+        file.token = known.token;
+        names_[known.token] = known.context;
+        handles_[known.context] = known.handle;
+    }
+}
+
 Expected<void> ContextFiles::open(std::uint64_t handle, std::uint32_t uid) {
     const std::lock_guard lock{mutex_};
     std::uint64_t& count = of_user_[uid];
     if (count >= user_max_) return fail(Cause::limit_user_contexts);
     files_[handle].uid = uid;
+    if (ledger_ != nullptr) ledger_->context_opened(handle, uid);
     ++count;
     return {};
 }
@@ -65,6 +86,7 @@ void ContextFiles::release(std::uint64_t handle) {
             handles_.erase(file.id);
         }
     }
+    if (ledger_ != nullptr) ledger_->context_closed(handle);
     if (file.role == Role::context) volume_.close_context(file.id);
     if (file.role == Role::guard) volume_.close_guard(file.id);
 }
@@ -94,6 +116,15 @@ Expected<ContextFiles::Named> ContextFiles::hello(std::uint64_t handle, const pi
     file.role = Role::context;
     file.id = context;
     file.token = token;
+    if (ledger_ != nullptr) {
+        pin::Owner named = owner;
+        named.context = context;
+        ledger_->context_is({.handle = handle,
+                             .uid = file.uid,
+                             .context = context,
+                             .token = token,
+                             .owner = named});
+    }
     return Named{context, token};
 }
 
@@ -103,9 +134,17 @@ Expected<std::uint64_t> ContextFiles::guard(std::uint64_t handle, const Token& t
     const auto name = names_.find(token);
     if (at == files_.end() || name == names_.end()) return fail(Cause::no_such_context);
     File& file = at->second;
+    // It became one by this very request, which another daemon did not answer.
+    if (file.role == Role::guard && served_request().resent) return file.id;
     if (file.role != Role::none) return fail(Cause::is_a_context_already);
     file.id = TRY(volume_.open_guard(name->second));
     file.role = Role::guard;
+    if (ledger_ != nullptr)
+        ledger_->context_is({.handle = handle,
+                             .uid = file.uid,
+                             .context = name->second,
+                             .guard = file.id,
+                             .owner = {}});
     return file.id;
 }
 
@@ -131,6 +170,8 @@ bool ContextFiles::poll(std::uint64_t handle, fuse_pollhandle* poller) {
         const auto at = files_.find(handle);
         if (at == files_.end() || stopped_) return false;
         if (kept) std::swap(at->second.poller, kept);
+        if (ledger_ != nullptr && at->second.poller)
+            ledger_->polled(handle, SupervisedConnection::poller_of_this_thread());
         if (at->second.role != Role::context) return false;
         context = at->second.id;
     }

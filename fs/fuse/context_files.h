@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "fs/error.h"
 #include "fs/fuse/connection.h"
@@ -25,16 +26,33 @@
 namespace pinfs::fuse {
 
 using Token = std::array<std::uint8_t, 16>;
+class Ledger;
+
+/// An open file of .pinfs/context, as a ledger has it.
+struct KnownContextFile {
+    std::uint64_t handle = 0;
+    std::uint32_t uid = 0;
+    std::uint64_t poller = 0;   ///< by which the kernel knows who waits for it; 0: nobody
+    std::uint64_t context = 0;  ///< 0: it is nothing yet
+    std::uint64_t guard = 0;    ///< of `context`; 0: it is the context itself
+    Token token{};
+    pin::Owner owner;
+};
 
 class ContextFiles {
 public:
-    ContextFiles(Volume& volume, std::uint64_t user_max) : volume_(volume), user_max_(user_max) {}
+    /// With a ledger, of a supervised mount, that is told of them.
+    ContextFiles(Volume& volume, std::uint64_t user_max, Ledger* ledger)
+        : volume_(volume), user_max_(user_max), ledger_(ledger) {}
     ContextFiles(const ContextFiles&) = delete;
     ContextFiles& operator=(const ContextFiles&) = delete;
 
     /// Begins to wake pollers; `stop` ends it, before the session is destroyed.
     void start();
     void stop();
+
+    /// Those that were open when the last daemon ended; the volume knows their contexts and guards.
+    void restore(const std::vector<KnownContextFile>& files);
 
     /// Errors: limit_user_contexts.
     Expected<void> open(std::uint64_t handle, std::uint32_t uid);
@@ -81,6 +99,7 @@ private:
 
     Volume& volume_;
     const std::uint64_t user_max_;
+    Ledger* const ledger_;
     mutable std::mutex mutex_;
     std::unordered_map<std::uint64_t, File> files_;              // by handle
     std::unordered_map<Token, std::uint64_t, TokenHash> names_;  // to contexts

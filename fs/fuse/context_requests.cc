@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "fs/fuse/caller.h"
+#include "fs/fuse/ledger.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -106,7 +107,9 @@ Expected<pinfs_ioc_map_range> map_range(ContextRequest& request) {
 
 Answer unmap(ContextRequest& request) {
     const auto words = TRY(map_range(request));
-    return request.edge.volume.unmap(TRY(request.context()), words.map);
+    TRY(request.edge.volume.unmap(TRY(request.context()), words.map));
+    if (request.edge.ledger != nullptr) request.edge.ledger->map_ended(words.map);
+    return {};
 }
 
 Answer clean(ContextRequest& request) {

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <mutex>
 
+#include "fs/fuse/ledger.h"
 #include "fs/fuse/reports.h"
 
 namespace pinfs::fuse {
@@ -164,7 +165,9 @@ void reply_attributes(fuse_req_t req, const Attributes& attributes) noexcept {
 }
 
 std::uint64_t new_handle(Edge& edge, int open_flags, bool dax) {
-    const std::uint64_t number = edge.next_handle.fetch_add(1, std::memory_order_relaxed);
+    const std::uint64_t number = edge.ledger != nullptr
+                                     ? edge.ledger->take_handle_number()
+                                     : edge.next_handle.fetch_add(1, std::memory_order_relaxed);
     return number << 3 | (dax ? kHandleDax : 0) |
            (static_cast<std::uint64_t>(open_flags) & O_ACCMODE);
 }

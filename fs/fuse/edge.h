@@ -39,6 +39,8 @@
 
 namespace pinfs::fuse {
 
+class Ledger;
+
 Time time_now();
 
 /// What handlers know of the mount.
@@ -49,15 +51,20 @@ struct EdgeOptions {
     std::string region_path;                  ///< where clients open the region
     std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
     std::uint64_t user_contexts = 0;          ///< open files of .pinfs/context
+    std::string supervisor;  ///< where the supervisor of the mount listens; empty: there is none
 };
 
 /// User data of a libfuse session.
 struct Edge {
-    Edge(Volume& of, EdgeOptions with)
-        : volume(of), options(std::move(with)), contexts(of, options.user_contexts) {}
+    Edge(Volume& of, EdgeOptions with, Ledger* of_mount = nullptr)
+        : volume(of),
+          options(std::move(with)),
+          ledger(of_mount),
+          contexts(of, options.user_contexts, of_mount) {}
 
     Volume& volume;
     const EdgeOptions options;
+    Ledger* const ledger;             ///< of a supervised mount; else nullptr
     const Time started = time_now();  ///< shown as the times of virtual nodes
     Invalidator invalidator;
     ContextFiles contexts;

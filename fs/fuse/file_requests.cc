@@ -7,6 +7,7 @@
 
 #include "fs/format/inode.h"
 #include "fs/fuse/caller.h"
+#include "fs/fuse/ledger.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -136,6 +137,7 @@ Answer map(FileRequest& request) {
     wanted.user_data = words.user_data;
     if (wanted.writable) TRY(kill_privileges(request.req, request.file.ino));
     const MapAnswer map = TRY(request.edge.volume.map(request.file, wanted));
+    if (request.edge.ledger != nullptr) request.edge.ledger->map_made(map.id, wanted.guard);
     request.changed();
     words.id = map.id;
     words.generation = shown_generation(map.generation);

@@ -23,6 +23,7 @@
 #include "fs/fuse/caller.h"
 #include "fs/fuse/edge.h"
 #include "fs/fuse/file_requests.h"
+#include "fs/fuse/ledger.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -146,6 +147,7 @@ Expected<void> shut_down(fuse_req_t req, Ino ino) {
     if (ino != kRootIno) return fail(Cause::invalid_argument);
     Volume& volume = volume_of(req);
     const std::vector<Ino> known = volume.known_inodes();
+    if (edge_of(req).ledger != nullptr) edge_of(req).ledger->set_shut_down();
     volume.shut_down();
     spdlog::warn("shut down by process {}: every operation fails until it is unmounted",
                  fuse_req_ctx(req)->pid);

@@ -202,6 +202,7 @@ std::string region_json(const Edge& edge) {
     json["mount"] = edge.options.mountpoint;
     json["path"] = edge.options.region_path;
     json["uuid"] = uuid_text(edge.volume.uuid());
+    if (!edge.options.supervisor.empty()) json["supervisor"] = edge.options.supervisor;
     json["kind"] = pmem::name_of(can.kind);
     json["flush"] = pmem::name_of(can.flush);
     json["map_sync"] = can.map_sync;

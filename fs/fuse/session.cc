@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstdarg>
 #include <cstring>
@@ -96,7 +97,9 @@ public:
                  .region_path =
                      options.region_path.empty() ? options.mount.source : options.region_path,
                  .report_gid = options.report_gid,
-                 .user_contexts = options.user_contexts}},
+                 .user_contexts = options.user_contexts,
+                 .supervisor = options.supervised.address},
+                options.supervised.ledger},
           options_(options),
           mounter_(mounter) {}
     ~Core() {
@@ -109,8 +112,11 @@ public:
 
     std::expected<void, std::string> mount();
     bool run();
+    [[nodiscard]] bool hands_over() const { return hands_over_; }
 
 private:
+    [[nodiscard]] bool is_supervised() const { return options_.supervised.connection != nullptr; }
+    std::expected<void, std::string> attach_here();
     void watch();
     void end();
     /// The kernel does not say when it makes the file system read-only or writable, but it does say
@@ -128,6 +134,7 @@ private:
     int stop_ = -1;    // written when the loop has ended
     int mounts_ = -1;  // mountinfo: tells of changes
     AccessTimes access_times_;
+    std::atomic<bool> hands_over_{false};
 };
 
 std::expected<void, std::string> Session::Core::mount() {
@@ -143,14 +150,9 @@ std::expected<void, std::string> Session::Core::mount() {
                             {.allow_root = options_.allow_root, .io_uring = options_.io_uring});
     if (session_ == nullptr) return std::unexpected("libfuse makes no session");
 
-    const auto device = mounter_.attach();
-    if (!device) return std::unexpected(device.error());
-    const std::string name = "/dev/fd/" + std::to_string(*device);
-    if (fuse_session_mount(session_, name.c_str()) != 0) {
-        close(*device);
-        mounter_.detach(Detach::at_once);
-        return std::unexpected("libfuse does not take the connection");
-    }
+    const auto attached =
+        is_supervised() ? options_.supervised.connection->connect(session_) : attach_here();
+    if (!attached) return attached;
     if (const auto entry = mount_at(options_.mount.mountpoint)) {
         device_ = entry->device;
         access_times_ = access_times_of(*entry);
@@ -158,15 +160,32 @@ std::expected<void, std::string> Session::Core::mount() {
     return {};
 }
 
+std::expected<void, std::string> Session::Core::attach_here() {
+    const auto device = mounter_.attach();
+    if (!device) return std::unexpected(device.error());
+    const std::string name = "/dev/fd/" + std::to_string(*device);
+    if (fuse_session_mount(session_, name.c_str()) == 0) return {};
+    close(*device);
+    mounter_.detach(Detach::at_once);
+    return std::unexpected("libfuse does not take the connection");
+}
+
 bool Session::Core::run() {
     edge_.invalidator.start(session_);
+    edge_.contexts.restore(options_.supervised.contexts);
     edge_.contexts.start();
     edge_.report_maker.start();
     edge_.volume.set_change_sink([this](Ino ino) { edge_.invalidator.attributes(ino); });
     std::thread watcher{[this] {
         watch();
     }};
-    const int result = serve_requests(session_);
+    // Who waited for an event at the last daemon asks this one.
+    for (const KnownContextFile& file : options_.supervised.contexts)
+        if (file.poller != 0) options_.supervised.connection->wake(file.poller);
+    const int result = is_supervised()
+                           ? serve_requests(session_, supervised_threads(),
+                                            options_.supervised.connection->has_clones())
+                           : serve_requests(session_);
     if (result != 0) spdlog::error("the connection to the kernel failed: {}", strerror(-result));
 
     const std::uint64_t one = 1;
@@ -179,7 +198,7 @@ bool Session::Core::run() {
     edge_.invalidator.stop();
     // The kernel answers what still comes with ENOTCONN from here on.
     fuse_session_destroy(std::exchange(session_, nullptr));
-    if (result != 0 && is_mounted()) mounter_.detach(Detach::at_once);
+    if (result != 0 && is_mounted() && !is_supervised()) mounter_.detach(Detach::at_once);
     return result == 0;
 }
 
@@ -189,8 +208,9 @@ bool Session::Core::is_mounted() const {
 }
 
 void Session::Core::watch() {
-    std::array<pollfd, 3> events{pollfd{signals_, POLLIN, 0}, pollfd{stop_, POLLIN, 0},
-                                 pollfd{mounts_, POLLPRI, 0}};
+    std::array<pollfd, 4> events{pollfd{signals_, POLLIN, 0}, pollfd{stop_, POLLIN, 0},
+                                 pollfd{mounts_, POLLPRI, 0},
+                                 pollfd{options_.supervised.control, POLLIN, 0}};
     while (true) {
         if (poll(events.data(), events.size(), -1) < 0) {
             if (errno == EINTR) continue;
@@ -199,6 +219,17 @@ void Session::Core::watch() {
         }
         if (events[1].revents != 0) return;
         if (events[2].revents != 0) follow_remount();
+        if (events[3].revents != 0) {
+            events[3].fd = -1;
+            if (options_.supervised.is_to_hand_over()) {
+                spdlog::info("another daemon goes on with {}", options_.mount.mountpoint);
+                hands_over_ = true;
+                fuse_session_exit(session_);
+            } else {
+                spdlog::warn("the supervisor of {} is no more: this daemon goes on without",
+                             options_.mount.mountpoint);
+            }
+        }
         if (events[0].revents == 0) continue;
         signalfd_siginfo info{};
         if (read(signals_, &info, sizeof(info)) != sizeof(info)) continue;
@@ -254,5 +285,6 @@ std::expected<std::unique_ptr<Session>, std::string> Session::mount(Volume& volu
 }
 
 bool Session::run() { return core_->run(); }
+bool Session::hands_over() const { return core_->hands_over(); }
 
 }  // namespace pinfs::fuse

@@ -13,14 +13,27 @@
 #pragma once
 
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "fs/fuse/mounter.h"
+#include "fs/fuse/supervised_connection.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::fuse {
+
+/// The daemon's side of a supervised mount.
+struct SupervisedSession {
+    SupervisedConnection* connection = nullptr;  ///< nullptr: not supervised
+    Ledger* ledger = nullptr;
+    std::vector<KnownContextFile> contexts;  ///< that the last daemon left open
+    std::string address;                     ///< where the supervisor listens
+    int control = -1;                        ///< readable when the supervisor has a word
+    /// The word: true if another daemon is to go on. False: the supervisor is no more.
+    std::function<bool()> is_to_hand_over;
+};
 
 struct SessionOptions {
     MountRequest mount;
@@ -31,6 +44,7 @@ struct SessionOptions {
     std::string region_path;  ///< where clients open the region; empty: as `mount.source`
     std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
     std::uint64_t user_contexts = pin::Limits{}.user_contexts;
+    SupervisedSession supervised;
 };
 
 /// Whether this build can serve over io_uring.
@@ -42,8 +56,8 @@ class Session {
 public:
     static void block_signals();
 
-    /// Mounts, by the process that was started for `options.mount` and outlives the session. On
-    /// error, one sentence, nothing is mounted.
+    /// Mounts, by the process that was started for `options.mount` and outlives the session, unless
+    /// the supervisor did. On error, one sentence, nothing is mounted.
     static std::expected<std::unique_ptr<Session>, std::string> mount(Volume& volume,
                                                                       const SessionOptions& options,
                                                                       Mounter& mounter);
@@ -52,6 +66,8 @@ public:
     /// Serves until the file system is unmounted or a signal ends it; then it is mounted no more.
     /// False if the connection failed.
     bool run();
+    /// Why it ended: the supervisor asked for it. It is mounted still.
+    [[nodiscard]] bool hands_over() const;
 
 private:
     class Core;

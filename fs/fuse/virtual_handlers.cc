@@ -287,13 +287,39 @@ void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
 void on_nothing(fuse_req_t req, fuse_ino_t, fuse_file_info*) noexcept { fuse_reply_err(req, 0); }
 void on_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) noexcept { fuse_reply_err(req, 0); }
 
+void reply_text(fuse_req_t req, const std::string& text, std::size_t size, off_t offset) noexcept {
+    const std::size_t begin = std::min(static_cast<std::size_t>(offset), text.size());
+    fuse_reply_buf(req, text.data() + begin, std::min(size, text.size() - begin));
+}
+
+/// Makes the report first, as open_later.
+void read_later(fuse_req_t req, const VirtualNode& node, std::size_t size, off_t offset,
+                const fuse_file_info& file) noexcept {
+    const auto left = guarded([&]() -> Expected<void> {
+        edge_of(req).report_maker.add([=](bool cancelled) {
+            OpenReports& reports = edge_of(req).reports;
+            const auto made = guarded([&]() -> Expected<void> {
+                if (cancelled) return fail(Cause::shut_down);
+                if (reports.find(file.fh)) return {};
+                return open_report(req, node, file.fh, O_RDONLY);
+            });
+            if (!made) return reply_error(req, made.error(), "read", number_of(node));
+            reply_text(req, *reports.find(file.fh), size, offset);
+        });
+        return {};
+    });
+    if (!left) reply_error(req, left.error(), "read", number_of(node));
+}
+
 void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
              fuse_file_info* file) noexcept {
     if (node_of(ino).kind == VirtualKind::context) return read_events(req, ino, size, *file);
     const auto text = edge_of(req).reports.find(file->fh);
+    // Opened at a daemon that is no more: as it is now.
+    if (!text && edge_of(req).ledger != nullptr)
+        return read_later(req, node_of(ino), size, offset, *file);
     if (!text) return reply_error(req, Error{Cause::invalid_argument}, "read", ino);
-    const std::size_t begin = std::min(static_cast<std::size_t>(offset), text->size());
-    fuse_reply_buf(req, text->data() + begin, std::min(size, text->size() - begin));
+    reply_text(req, *text, size, offset);
 }
 
 /// Of a size of 0 everything lies behind the end.
