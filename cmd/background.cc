@@ -52,6 +52,10 @@ void Start::succeeded() {
 }
 
 int Start::failed(int status, const std::string& sentence) {
+    if (failed_) {
+        failed_(status, sentence);
+        return status;
+    }
     if (descriptor_ < 0) return complain(program_, status, sentence);
     send(descriptor_, status, sentence);
     close(descriptor_);

@@ -16,6 +16,10 @@ class Start {
 public:
     explicit Start(std::string program, int descriptor = -1)
         : program_(std::move(program)), descriptor_(descriptor) {}
+    /// One that tells another of a failure.
+    using Failed = std::function<void(int status, const std::string& sentence)>;
+    Start(std::string program, Failed failed)
+        : program_(std::move(program)), descriptor_(-1), failed_(std::move(failed)) {}
     Start(const Start&) = delete;
     Start& operator=(const Start&) = delete;
 
@@ -27,6 +31,7 @@ public:
 private:
     std::string program_;
     int descriptor_;  // where a starter listens; -1: none
+    Failed failed_;
 };
 
 /// Runs `daemon` in a session of its own and returns its start's exit status; in the daemon itself,

@@ -3,6 +3,7 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,7 +22,10 @@
 #include "cmd/mount_options.h"
 #include "cmd/region_use.h"
 #include "cmd/remount.h"
+#include "cmd/supervision.h"
+#include "cmd/supervisor.h"
 #include "fs/fuse/confinement.h"
+#include "fs/fuse/mount_table.h"
 #include "fs/fuse/session.h"
 #include "fs/pmem/region.h"
 #include "fs/volume/describe.h"
@@ -87,14 +91,26 @@ std::expected<void, Problem> check_io_uring() {
                                 kUringSwitch);
 }
 
-std::expected<Plan, Problem> plan_of(const MountCommand& command) {
+std::expected<void, Problem> check_supervision(const ParsedOptions& options) {
+    if (options.io_uring)
+        return problem(kUsage,
+                       "options 'supervise' and 'io_uring' exclude each other: requests "
+                       "over io_uring end with the daemon");
+    const std::string why = fuse::why_no_supervision();
+    if (!why.empty()) return problem(kSystem, "option 'supervise': " + why);
+    return {};
+}
+
+std::expected<Plan, Problem> plan_of(const MountCommand& command, bool under_supervisor) {
     Plan plan;
     plan.foreground = command.foreground;
     plan.verbose = command.verbose;
     for (const std::string& list : command.options)
         if (auto parsed = parse_options(list, command.sloppy, plan.options); !parsed)
             return problem(kUsage, parsed.error());
-    auto mountpoint = usable_mountpoint(command.mountpoint);
+    // Nothing can be asked of a mount that waits for us.
+    auto mountpoint = under_supervisor ? std::expected<std::string, Problem>{command.mountpoint}
+                                       : usable_mountpoint(command.mountpoint);
     if (!mountpoint) return std::unexpected(mountpoint.error());
     plan.session.mount.mountpoint = *mountpoint;
     if (plan.options.remount) return plan;
@@ -107,6 +123,9 @@ std::expected<Plan, Problem> plan_of(const MountCommand& command) {
     plan.region = *region;
     if (plan.options.io_uring)
         if (auto allowed = check_io_uring(); !allowed) return std::unexpected(allowed.error());
+    if (plan.options.supervise)
+        if (auto allowed = check_supervision(plan.options); !allowed)
+            return std::unexpected(allowed.error());
 
     // A mount by root is for everybody, as of any file system; a user's is for that user.
     const bool by_root = geteuid() == 0;
@@ -158,7 +177,14 @@ Expected<std::unique_ptr<pmem::Region>> open_for(const std::string& path, bool r
     return open_when_free(path, {.read_only = true});
 }
 
-int serve(const Plan& plan, Start& start) {
+/// Whether the mount is read-only by now, that another daemon served before.
+bool is_read_only(const std::string& mountpoint) {
+    const auto entry = fuse::mount_at(mountpoint);
+    return entry && entry->read_only;
+}
+
+/// `supervised`: the supervisor's end of this daemon, or nullptr.
+int serve(const Plan& plan, Start& start, Supervised* supervised) {
     if (plan.foreground)
         log_to_terminal(plan.verbose);
     else
@@ -168,7 +194,12 @@ int serve(const Plan& plan, Start& start) {
     auto mounter = fuse::Mounter::start(plan.session.mount);
     if (!mounter) return start.failed(kSystem, mounter.error());
 
-    const bool read_only = (plan.options.flags & MS_RDONLY) != 0;
+    if (supervised != nullptr)
+        if (const auto go = supervised->wait_for_go(); !go)
+            return start.failed(kFailure, go.error());
+    const bool takes_over = supervised != nullptr && supervised->takes_over();
+    const bool read_only = takes_over ? is_read_only(plan.session.mount.mountpoint)
+                                      : (plan.options.flags & MS_RDONLY) != 0;
     auto region = open_for(plan.region, read_only);
     if (!region) return start.failed(kFailure, sentence_of_failure(plan.region, region.error()));
     const auto identity = describe_identity(**region);
@@ -192,16 +223,24 @@ int serve(const Plan& plan, Start& start) {
     options.release_grace_seconds = plan.options.release_grace_seconds;
     options.unpin_delay_ms = plan.options.unpin_delay_ms;
     options.takeover = plan.options.takeover;
+    if (supervised != nullptr) options.supervision = supervised->supervision();
     auto volume = Volume::mount(**region, options);
     if (!volume) return start.failed(kFailure, sentence_of_failure(plan.region, volume.error()));
-    log_recovery(**region, (*volume)->report());
+    if (!takes_over) log_recovery(**region, (*volume)->report());
 
     fuse::SessionOptions session_options = plan.session;
+    if (supervised != nullptr) {
+        if (const auto connected = supervised->connect(**volume); !connected) {
+            static_cast<void>((*volume)->unmount());
+            return start.failed(kFailure, connected.error());
+        }
+        session_options.supervised = supervised->session();
+    }
     if ((*region)->read_only()) session_options.described += ",region=read-only";
     auto session = fuse::Session::mount(**volume, session_options, **mounter);
     if (!session) {
         // The volume's own failure would say less than this one.
-        static_cast<void>((*volume)->unmount());
+        if (!takes_over) static_cast<void>((*volume)->unmount());
         return start.failed(kFailure, session.error());
     }
     spdlog::info(
@@ -209,8 +248,15 @@ int serve(const Plan& plan, Start& start) {
         read_only ? "ro" : "rw", session_options.described,
         plan.session.mount.allow_other ? "" : ", for this user alone (-o allow_root: root too)");
     start.succeeded();
+    if (supervised != nullptr) supervised->serving();
     const bool orderly = (*session)->run();
+    const bool hands_over = (*session)->hands_over();
     session->reset();
+    if (hands_over) {
+        if (const auto written = (*volume)->hand_over(); !written)
+            spdlog::error("region {}: {}", plan.region, written.error().message());
+        return kHandedOver;
+    }
 
     const auto unmounted = (*volume)->unmount();
     if (!unmounted)
@@ -221,9 +267,9 @@ int serve(const Plan& plan, Start& start) {
     return orderly && unmounted ? kSuccess : kFailure;
 }
 
-int serve_guarded(const Plan& plan, Start& start) {
+int serve_guarded(const Plan& plan, Start& start, Supervised* supervised = nullptr) {
     try {
-        return serve(plan, start);
+        return serve(plan, start, supervised);
     } catch (const std::bad_alloc&) {
         return start.failed(kSystem, "out of memory");
     } catch (const std::exception& failure) {
@@ -250,21 +296,37 @@ std::string wait_for_answer(const std::string& mountpoint) {
     return mountpoint + " does not answer: " + strerror(errno) + "; see the system log";
 }
 
+int serve_supervised(const MountCommand& command, int socket) {
+    prctl(PR_SET_NAME, "pinfs");  // which a program that was started by its descriptor has not
+    Supervised supervised{socket};
+    Start start{command.program, [&](int status, const std::string& sentence) {
+                    supervised.failed(status, sentence);
+                }};
+    const auto plan = plan_of(command, /*under_supervisor=*/true);
+    if (!plan) return start.failed(plan.error().status, plan.error().sentence);
+    return serve_guarded(*plan, start, &supervised);
+}
+
 }  // namespace
 
 int mount_region(const MountCommand& command) {
-    const auto plan = plan_of(command);
+    const auto socket = Supervised::socket_from_environment();
+    if (socket) return serve_supervised(command, *socket);
+    const auto plan = plan_of(command, /*under_supervisor=*/false);
     if (!plan && plan.error().status == kSuccess) return kSuccess;
     if (!plan) return complain(command.program, plan.error().status, plan.error().sentence);
     if (plan->options.remount)
         return remount(command.program, plan->session.mount.mountpoint, plan->options);
     if (command.fake) return check_region(command.program, plan->region);
+    const auto daemon = [&](Start& start) {
+        return plan->options.supervise ? supervise(command, plan->session.mount, start)
+                                       : serve_guarded(*plan, start);
+    };
     if (!command.foreground)
-        return in_background(
-            command.program, [&](Start& start) { return serve_guarded(*plan, start); },
-            [&] { return wait_for_answer(plan->session.mount.mountpoint); });
+        return in_background(command.program, daemon,
+                             [&] { return wait_for_answer(plan->session.mount.mountpoint); });
     Start start{command.program};
-    return serve_guarded(*plan, start);
+    return daemon(start);
 }
 
 }  // namespace pinfs::cmd

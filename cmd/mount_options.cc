@@ -181,6 +181,8 @@ bool apply_own(std::string_view word, ParsedOptions& parsed) {
         parsed.confine = word == "confine=on";
     } else if (word == "io_uring") {
         parsed.io_uring = true;
+    } else if (word == "supervise") {
+        parsed.supervise = true;
     } else if (word == "takeover") {
         parsed.takeover = true;
     } else {
@@ -278,6 +280,7 @@ std::string described(const ParsedOptions& options) {
     if (options.allow_other) text += ",allow_other";
     if (options.allow_root) text += ",allow_root";
     if (options.io_uring) text += ",io_uring";
+    if (options.supervise) text += ",supervise";
     if (options.takeover) text += ",takeover";
     // As they were given, the last of each: a remount compares words.
     for (const Valued& valued : kValued) {

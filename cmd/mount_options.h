@@ -22,6 +22,7 @@ struct ParsedOptions {
     bool allow_root = false;
     bool kernel_mmap = true;
     bool io_uring = false;
+    bool supervise = false;
     bool remount = false;
     bool nofail = false;  ///< a region that is not there is passed over
     pin::Limits limits;

@@ -26,6 +26,7 @@
 #include "cmd/stats.h"
 #include "cmd/tune.h"
 #include "cmd/umount.h"
+#include "cmd/upgrade.h"
 #include "fs/fuse/session.h"
 
 namespace {
@@ -58,10 +59,28 @@ void add_mount(CLI::App& app, Action& action) {
         ->type_name("OPTIONS")
         ->allow_extra_args(false);
     words->add_flag("-f,--foreground", command->foreground, "Stay in the foreground");
+    words->add_flag_callback(
+        "--supervise", [command] { command->options.emplace_back("supervise"); },
+        "Go on with another daemon when one crashes, or on pinfs upgrade");
     words->add_flag("-v,--verbose", command->verbose, "Log more");
     words->callback([&action, command] {
         action = [command] {
             return mount_region(*command);
+        };
+    });
+}
+
+void add_upgrade(CLI::App& app, Action& action) {
+    auto* const words = app.add_subcommand(
+        "upgrade", "Have a supervised mount go on with the program that is installed now");
+    auto command = std::make_shared<UpgradeCommand>();
+    command->program = "pinfs upgrade";
+    words->add_option("MOUNTPOINT", command->mountpoint, "Where it is mounted, or its region")
+        ->type_name("")
+        ->required();
+    words->callback([&action, command] {
+        action = [command] {
+            return upgrade(*command);
         };
     });
 }
@@ -362,6 +381,7 @@ int run(int count, char** arguments) {
 
     Action action;
     add_mount(app, action);
+    add_upgrade(app, action);
     add_unmount(app, action);
     add_info(app, action);
     add_df(app, action);
