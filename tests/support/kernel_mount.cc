@@ -220,14 +220,16 @@ KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs
 }
 
 KernelMount::~KernelMount() {
-    if (const pid_t pid = daemon(); pid != 0) {
+    const pid_t pid = daemon();
+    // First, or a supervisor would start another.
+    while (umount2(root().c_str(), MNT_DETACH) == 0) {
+    }
+    if (pid != 0) {
         kill(pid, SIGKILL);
         if (foreground_ != 0)
             status_of(foreground_);
         else
             wait_until_free(region());
-    }
-    while (umount2(root().c_str(), MNT_DETACH) == 0) {
     }
     let_go(root());
 }
