@@ -230,8 +230,8 @@ void Ledger::opened(std::uint64_t handle, Ino ino) {
     wanted.handle = handle;
     wanted.ino = ino.value;
     const std::scoped_lock lock{mutex_};
-    Slot& slot = files_[handle];
-    slot = add(Kind::open, wanted);
+    const Slot slot = add(Kind::open, wanted);
+    files_[handle] = slot;
 }
 
 bool Ledger::closed(std::uint64_t handle) {
@@ -300,8 +300,8 @@ void Ledger::context_opened(std::uint64_t handle, std::uint32_t uid) {
     wanted.handle = handle;
     wanted.uid = uid;
     const std::scoped_lock lock{mutex_};
-    Slot& slot = files_[handle];
-    slot = add(Kind::context, wanted);
+    const Slot slot = add(Kind::context, wanted);
+    files_[handle] = slot;
 }
 
 void Ledger::context_is(const KnownContextFile& file) {

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <thread>
 
 #include "fs/fuse/mountpoint.h"
@@ -40,6 +41,18 @@ fuse_in_header header_of(const std::byte* request) {
 
 bool is_answered(std::uint32_t opcode) {
     return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
+}
+
+/// Has memory behind all of a buffer. While a daemon is killed the kernel gives it no more, and
+/// would fail the request that it is just handing over, with EIO.
+void have_memory(std::byte* buffer, std::size_t bytes) {
+    thread_local std::span<const std::byte> has;
+    if (has.data() == buffer && has.size() == bytes) return;
+    constexpr std::size_t kPage = 4096;
+    for (std::size_t at = 0; at < bytes; at += kPage)
+        *static_cast<volatile std::byte*>(buffer + at) = std::byte{0};
+    if (bytes > 0) *static_cast<volatile std::byte*>(buffer + bytes - 1) = std::byte{0};
+    has = {buffer, bytes};
 }
 
 }  // namespace
@@ -204,6 +217,7 @@ ssize_t SupervisedConnection::read_request(int descriptor, std::byte* buffer, st
             return static_cast<ssize_t>(request.size());
         }
     }
+    have_memory(buffer, bytes);
     const ssize_t count = read(descriptor, buffer, bytes);
     if (count >= static_cast<ssize_t>(sizeof(fuse_in_header)))
         look_at(buffer, static_cast<std::size_t>(count));

@@ -2,6 +2,7 @@
 #include "fs/volume/finished_requests.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 
 namespace pinfs {
@@ -9,6 +10,11 @@ namespace pinfs {
 ServedRequest& served_request() {
     thread_local ServedRequest request;
     return request;
+}
+
+std::uint64_t FinishedRequests::next_instance() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
 }
 
 Expected<void> FinishedRequests::load(std::span<const std::uint64_t> unanswered) {
@@ -36,17 +42,16 @@ std::optional<FinishedRequests::Made> FinishedRequests::of_this_thread() const {
 
 std::size_t FinishedRequests::slot_of_this_thread() {
     struct Mine {
-        std::uint64_t session = 0;
-        const FinishedRequests* of = nullptr;
+        std::uint64_t instance = 0;
         std::size_t slot = 0;
     };
     thread_local Mine mine;
-    if (mine.of == this && mine.session == session_) return mine.slot;
+    if (mine.instance == instance_) return mine.slot;
     const std::scoped_lock lock{mutex_};
     const auto free = std::ranges::find(taken_, false);
     assert(free != taken_.end());
     *free = true;
-    mine = {session_, this, static_cast<std::size_t>(free - taken_.begin())};
+    mine = {instance_, static_cast<std::size_t>(free - taken_.begin())};
     return mine.slot;
 }
 

@@ -60,11 +60,13 @@ public:
     void note(space::Change& change, const Made& made);
 
 private:
+    static std::uint64_t next_instance();
     std::size_t slot_of_this_thread();
 
     const journal::Units& units_;
     const std::uint64_t offset_;  // of the table
     const std::uint64_t session_;
+    const std::uint64_t instance_ = next_instance();
     std::unordered_map<std::uint64_t, Made> unanswered_;
     std::mutex mutex_;  // guards `taken_`
     std::array<bool, media::kFinishedSlots> taken_{};
