@@ -3,7 +3,8 @@
 // The daemon is killed under load. Then: fsck finds nothing, the region mounts, and of each worker
 // every operation that had returned is there, and the one under way wholly or not at all. Bytes
 // that a write in place was putting over others may be old or new, in pieces of no less than 8
-// (SPEC 6.1, 6.2).
+// (SPEC 6.1, 6.2). What a living client had pinned refuses to be cut until it was adopted and ended
+// (SPEC 3.10).
 //
 // PINFS_KILL_SEEDS says how many seeds (4), PINFS_KILL_FIRST_SEED the first (1).
 #include <fcntl.h>
@@ -23,10 +24,12 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <pinfs.hpp>
 #include <random>
 #include <set>
 #include <thread>
 
+#include "tests/support/clients.h"
 #include "tests/support/kernel_mount.h"
 
 using namespace pinfs::test;
@@ -365,6 +368,43 @@ std::string judge(std::uint64_t seed, bool cached, std::uint64_t returned, const
            "; with it: " + wrong;
 }
 
+/// A client with a lease and a pin on a file of its own.
+class Client {
+public:
+    explicit Client(const KernelMount& mounted)
+        : file_(mounted.path(kName)), context_(mounted.root()) {
+        file_.write(0, noise(1, kBytes));
+        lease_.emplace(context_, file_.fd(), PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE, 0, kBytes);
+        pin_.length_bytes = kBytes;
+        REQUIRE(pinfs_pin(context_.get(), file_.fd(), &pin_) == 0);
+    }
+    [[nodiscard]] const struct pinfs_pin& pin() const { return pin_; }
+
+    static constexpr const char* kName = "pinned";
+    static constexpr std::size_t kBytes = 256 * 1024;
+
+private:
+    TestFile file_;
+    pinfs::Context context_;
+    std::optional<pinfs::Lease> lease_;
+    struct pinfs_pin pin_ = PINFS_PIN_INIT;
+};
+
+/// After a remount: what its living owner has pinned is refused until it was adopted and ended.
+void check_recovered(const KernelMount& mounted, const struct pinfs_pin& pin) {
+    const std::string path = mounted.path(Client::kName);
+    CHECK(contents(path) == noise(1, Client::kBytes));
+    CHECK(contents(mounted.path(".file_pins")).find("(recovered)") != std::string::npos);
+    CHECK(errno_if(truncate(path.c_str(), 0)) == EBUSY);
+    {
+        pinfs::Context context{mounted.root()};
+        CHECK(pinfs_pin_adopt(context.get(), pin.id, pin.generation, pin.secret) == 0);
+        CHECK(errno_if(truncate(path.c_str(), 0)) == EBUSY);
+        CHECK(pinfs_unpin(context.get(), pin.id, pin.generation) == 0);
+    }
+    CHECK(errno_if(truncate(path.c_str(), 0)) == 0);
+}
+
 std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
     const char* text = std::getenv(variable);
     return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
@@ -397,8 +437,13 @@ TEST_CASE("kill -9 under load loses nothing that had returned", "[mount][crash]"
                 work(seed * 100 + static_cast<std::uint64_t>(worker), root, progress[worker]);
             workers.push_back(child);
         }
-        std::this_thread::sleep_for(std::chrono::microseconds{20000 + random() % 700000});
-        mounted.kill_daemon();
+        std::optional<struct pinfs_pin> pin;
+        {
+            std::optional<Client> client;
+            if (!cached) pin = client.emplace(mounted).pin();
+            std::this_thread::sleep_for(std::chrono::microseconds{20000 + random() % 700000});
+            mounted.kill_daemon();
+        }
         for (const pid_t worker : workers) waitpid(worker, nullptr, 0);
         mounted.check();
 
@@ -419,6 +464,7 @@ TEST_CASE("kill -9 under load loses nothing that had returned", "[mount][crash]"
             INFO(lost);
             CHECK(lost.empty());
         }
+        if (pin) check_recovered(mounted, *pin);
         // It can be worked with.
         write_file(mounted.path("afterwards"), noise(seed, 100000));
         CHECK(run({"rm", "-rf", mounted.path("worker0")}).status == 0);
