@@ -54,13 +54,13 @@ static_assert(offsetof(State, bad) == 280);
 /// The last request that a worker finished: written in the same transaction as its effect, so that
 /// a supervised restart does nothing twice. One slot per worker; all zero where unused.
 struct FinishedRequest {
-    le32 magic;         //  0  kFinishedMagic, or 0: unused
-    le32 crc32c;        //  4  over bytes [8, 64), then [0, 4)
-    le64 session;       //  8  State::session it belongs to
-    le64 request;       // 16  the kernel's unique number of the request
-    le64 ino;           // 24  inode made or found by it; 0: none
-    le64 generation;    // 32  of that inode
-    le32 error_number;  // 40  0 or an errno
+    le32 magic;       //  0  kFinishedMagic, or 0: unused
+    le32 crc32c;      //  4  over bytes [8, 64), then [0, 4)
+    le64 session;     //  8  State::session it belongs to
+    le64 request;     // 16  the kernel's unique number of the request
+    le64 ino;         // 24  inode that it made or linked, or id of a map's or pin's record; 0: none
+    le64 generation;  // 32  of that inode or record
+    le32 error_number;  // 40  0: only what took effect is noted
     u8 reserved[20];    // 44  zero
 };
 static_assert(sizeof(FinishedRequest) == 64 && kIsMedia<FinishedRequest>);
