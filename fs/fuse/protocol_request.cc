@@ -59,7 +59,7 @@ bool is_protocol_request(unsigned command) {
 
 ProtocolRequest::ProtocolRequest(fuse_req_t of, unsigned command, const IoctlBuffer& buffer)
     : req(of),
-      number(static_cast<pinfs_ioc>(_IOC_NR(command))),
+      number(_IOC_NR(command)),
       size_(std::min({buffer.in_size, buffer.out_size, buffer_.size()})) {
     if (size_ != 0) std::memcpy(buffer_.data(), buffer.in, size_);
 }

@@ -37,7 +37,7 @@ public:
     ProtocolRequest(fuse_req_t req, unsigned command, const IoctlBuffer& buffer);
 
     fuse_req* const req;
-    const pinfs_ioc number;
+    const unsigned number;  ///< one of pinfs_ioc, or unknown
 
     /// The struct in the buffer; its reserved fields, and those that are for answers, are ignored
     /// or checked by the caller. Errors: buffer_too_small.

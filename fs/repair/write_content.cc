@@ -77,7 +77,8 @@ Expected<std::vector<Record>> write_level(Work& work, const media::Inode& inode,
     for (std::size_t i = 0; i < records.size();) {
         AnyBlock node{};
         std::size_t used = 0;
-        const std::uint64_t key = records[i].key;
+        // Keys below the lowest of today go to the first node.
+        const std::uint64_t key = above.empty() ? 0 : records[i].key;
         for (; i < records.size() && used + records[i].bytes.size() <= media::kPayloadBytes; ++i) {
             std::memcpy(node.payload.data() + used, records[i].bytes.data(),
                         records[i].bytes.size());

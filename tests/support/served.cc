@@ -37,7 +37,8 @@ Served::Served(Volume& volume)
              .mountpoint = "/",
              .region_path = {},
              .report_gid = {},
-             .user_contexts = 16}} {
+             .user_contexts = 16,
+             .supervisor = {}}} {
     fuse_set_log_func(say_nothing);
     std::string name = "served";
     std::array<char*, 2> words{name.data(), nullptr};
