@@ -220,7 +220,7 @@ void read_attributes(Work& work, Content& content) {
     }
     std::set<std::string_view> names;
     for (std::string_view rest = bytes; !rest.empty();) {
-        media::AttributeEntry head;
+        media::AttributeEntry head{};
         if (rest.size() >= sizeof head) std::memcpy(&head, rest.data(), sizeof head);
         if (rest.size() < sizeof head || rest.size() - sizeof head < head.name_bytes ||
             rest.size() - sizeof head - head.name_bytes < head.value_bytes) {

@@ -219,6 +219,7 @@ private:
     }
     void mend_extents(media::Inode& inode) {
         std::size_t kept = 0;
+        std::uint64_t end = 0;
         for (std::size_t at = 0; at + sizeof(media::Extent) <= inode.map_bytes;
              at += sizeof(media::Extent)) {
             media::Extent extent;
@@ -229,7 +230,10 @@ private:
             if (!is_proven) continue;
             std::memmove(inode.inline_map + kept, &extent, sizeof extent);
             kept += sizeof extent;
+            end = std::max(end, extent.file_block + extent.blocks);
         }
+        // A size beyond all that there is proves nothing.
+        inode.size = std::min(inode.size, end * kBlockBytes);
         end_map(inode, kept);
     }
     void mend_entries(media::Inode& inode) {
