@@ -152,7 +152,7 @@ void Volume::Core::background() {
             lock.unlock();
             try {
                 for (const Ino ino : inodes) (void)write_lazy_times(ino);
-                (void)settle_bad_blocks();  // an error: in five seconds again
+                (void)settle_bad_blocks();     // an error: in five seconds again
             } catch (const std::bad_alloc&) {  // times that are left wait for sync or release
             }
             states_.give_back_memory();
