@@ -154,7 +154,7 @@ int next_event(pinfs_context& context, pinfs_event* event, int timeout_ms) {
     if (const int result = take(event, out); result != 0) return result;
     timespec began{};
     clock_gettime(CLOCK_MONOTONIC, &began);
-    for (;;) {
+    for (bool is_last_look = false;;) {
         pinfs_ioc_event taken{};
         if (const int result = take_event(context, taken); result < 0) return result;
         if (taken.type != 0) {
@@ -167,8 +167,10 @@ int next_event(pinfs_context& context, pinfs_event* event, int timeout_ms) {
             give(out, event);
             return 1;
         }
+        if (is_last_look) return 0;  // whatever poll(2) says again
         pollfd waited{context.file.get(), POLLIN, 0};
         const int left = left_of(timeout_ms, began);
+        is_last_look = left == 0;
         const int ready = poll(&waited, 1, left);
         if (ready < 0) return fail(errno, "poll(2): %s.", strerrordesc_np(errno));
         if (ready == 0) return 0;

@@ -58,4 +58,32 @@ Expected<void> Volume::Core::settle_bad_blocks() {
     return {};
 }
 
+/// Whoever has the range leased, mapped or pinned may want to know before they meet it themselves.
+void Volume::Core::tell_media_error(const InodeState& state, std::uint64_t begin_bytes,
+                                    std::uint64_t end_bytes) {
+    if (!state.watched.load()) return;
+    {
+        const PinsLock lock{pins_mutex_};
+        const pin::FilePins* const file = registry_.find(state.ino.value);
+        if (file == nullptr) return;
+        const auto tell = [&](const auto& one, std::uint64_t context) {
+            registry_.post(context, {.type = pin::EventType::media_error,
+                                     .id = one.id,
+                                     .user_data = one.user_data,
+                                     .begin = std::max(begin_bytes, one.begin),
+                                     .end = std::min(end_bytes, one.end)});
+            return true;
+        };
+        const auto tell_owner = [&](const pin::Reference& reference) {
+            return tell(reference, reference.owner.context);
+        };
+        file->maps.for_each(begin_bytes, end_bytes, tell_owner);
+        file->pins.for_each(begin_bytes, end_bytes, tell_owner);
+        file->leases.for_each([&](const pin::Lease& lease) {
+            if (lease.begin < end_bytes && begin_bytes < lease.end) tell(lease, lease.context);
+        });
+    }
+    wake_contexts();
+}
+
 }  // namespace pinfs

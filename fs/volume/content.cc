@@ -123,11 +123,15 @@ Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
         const std::uint64_t begin = std::max(piece.file_block * kBlockBytes, offset_bytes);
         const std::uint64_t stop = std::min(piece.end() * kBlockBytes, end);
         const auto to = out.subspan(begin - offset_bytes, stop - begin);
-        if (piece.is_written())
-            TRY(region_.copy_out(
-                piece.start_block * kBlockBytes + (begin - piece.file_block * kBlockBytes), to));
-        else
+        if (!piece.is_written()) {
             std::ranges::fill(to, std::byte{0});
+            continue;
+        }
+        const auto copied = region_.copy_out(
+            piece.start_block * kBlockBytes + (begin - piece.file_block * kBlockBytes), to);
+        if (!copied && copied.error().cause == Cause::media_error)
+            tell_media_error(*state, begin, stop);
+        TRY(copied);
     }
     inject_delay();
     return static_cast<std::size_t>(end - offset_bytes);

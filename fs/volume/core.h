@@ -437,6 +437,8 @@ private:
     /// Free ones are renewed, or kept from being given out; what changed is written down.
     Expected<void> settle_bad_blocks();
     Expected<void> renew_free_bad_blocks();
+    void tell_media_error(const InodeState& state, std::uint64_t begin_bytes,
+                          std::uint64_t end_bytes);
     // pending.cc
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);

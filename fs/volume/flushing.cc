@@ -62,31 +62,32 @@ Expected<void> Volume::Core::flush_range(InodeState& state, std::uint64_t begin_
                 {extent.region_offset + at, std::min(kThreadBytesMin, extent.bytes - at)});
             bytes += pieces.back().bytes;
         }
-    std::atomic<std::size_t> next{0};
+    static const std::uint64_t kCores = std::thread::hardware_concurrency();
+    const auto shares = static_cast<std::size_t>(
+        std::max<std::uint64_t>(std::min({bytes / kThreadBytesMin, kCores, kThreadsMax}), 1));
     std::mutex failed_mutex;
     Expected<void> result;
     // A fence orders the flushes of its own thread only.
-    const auto work = [&] {
-        for (std::size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
+    const auto work = [&](std::size_t share) {
+        for (std::size_t i = share; i < pieces.size(); i += shares) {
             const auto flushed = region_.flush(pieces[i].offset, pieces[i].bytes);
             const std::scoped_lock lock{failed_mutex};
             if (!flushed) result = flushed;
         }
         region_.fence();
     };
-    static const std::uint64_t kCores = std::thread::hardware_concurrency();
-    const auto threads =
-        static_cast<unsigned>(std::min({bytes / kThreadBytesMin, kCores, kThreadsMax}));
     std::vector<std::thread> others;
-    for (unsigned i = 1; i < threads; ++i) {
+    std::size_t begun = 1;
+    for (; begun < shares; ++begun) {
         try {
-            others.reserve(threads);
-            others.emplace_back(work);
+            others.reserve(shares);
+            others.emplace_back(work, begun);
         } catch (const std::exception&) {
-            break;  // no thread, or no memory for one: those that run do it all
+            break;  // no thread, or no memory for one: this one does what is left
         }
     }
-    work();
+    work(0);
+    for (; begun < shares; ++begun) work(begun);
     for (std::thread& other : others) other.join();
     return result;
 }

@@ -2,11 +2,15 @@
 //
 // Memory that fails below a volume (SPEC 6.7): the one request fails, the place is written down,
 // and is forgotten when it was written whole or its file was deleted.
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
+#include <map>
 #include <mutex>
 #include <set>
 
 #include "fs/format/inode.h"
+#include "fs/pin/process.h"
 #include "fs/volume/describe.h"
 #include "tests/support/mounted.h"
 
@@ -51,10 +55,16 @@ private:
 constexpr std::uint64_t kFileBytes = 20 * kBlockBytes;
 
 struct Damaged {
-    Damaged() : memory{4_MiB}, region{memory.bytes(), {}, &failing} {
+    Damaged() : memory{4_MiB}, region{memory.bytes(), pinnable(), &failing} {
         fs.emplace(region, memory.bytes(), MountedOptions{.bytes = 4_MiB});
         file = fs->make_file("/f", kFileBytes, 1);
         other = fs->make_file("/other", kFileBytes, 2);
+    }
+    static pmem::Capabilities pinnable() {
+        pmem::Capabilities found;
+        found.kind = pmem::Kind::tmpfs;
+        found.pinnable = true;
+        return found;
     }
     /// Region block of a block of the file.
     std::uint64_t place(std::uint64_t file_block) {
@@ -111,6 +121,52 @@ TEST_CASE("a media error fails the one request, and its block is written down", 
     d.fs->write(d.file, 7 * kBlockBytes, pattern(7 * kBlockBytes, kBlockBytes, 1));
     CHECK(d.fs->read(d.file, 0, kFileBytes) == pattern(0, kFileBytes, 1));
     CHECK(d.recorded().empty());
+    d.fs->check_clean();
+}
+
+TEST_CASE("who has leased, mapped or pinned what is damaged is told", "[fault][media][pin]") {
+    Damaged d;
+    Volume& volume = d.fs->volume();
+    const std::uint64_t bad = d.place(7);
+    REQUIRE(must(volume.open(d.file, OpenFor::writing)));
+    pin::Owner owner;
+    owner.process = {
+        .pid = static_cast<std::uint32_t>(::getpid()),
+        .start_ticks = pin::start_ticks_of(static_cast<std::uint32_t>(::getpid())).value(),
+        .pid_namespace = 1};
+    owner.context = must(volume.open_context(owner));
+    const OpenFile open{d.file, 1};
+    const auto lease = [&](pin::LeaseKind kind, std::uint64_t begin, std::uint64_t blocks) {
+        return must(volume.set_lease(open, {.kind = kind,
+                                            .offset_bytes = begin * kBlockBytes,
+                                            .length_bytes = blocks * kBlockBytes,
+                                            .owner = owner,
+                                            .user_data = begin,
+                                            .may_exclude = true}))
+            .id;
+    };
+    const std::uint64_t leased = lease(pin::LeaseKind::exclusive, 4, 8);
+    const auto pinned = must(volume.pin(open, {.offset_bytes = 6 * kBlockBytes,
+                                               .length_bytes = 4 * kBlockBytes,
+                                               .owner = owner,
+                                               .label = {},
+                                               .user_data = 5}));
+    d.failing.fail(bad);
+    CHECK_FALSE(d.read(7, 1));
+    std::map<std::uint64_t, pin::Event> told;
+    while (const auto event = must(volume.next_event(owner.context))) told[event->id] = *event;
+    REQUIRE(told.size() == 2);
+    for (const std::uint64_t id : {leased, pinned.id}) {
+        CHECK(told[id].type == pin::EventType::media_error);
+        CHECK(told[id].begin == 7 * kBlockBytes);
+        CHECK(told[id].end == 8 * kBlockBytes);
+    }
+    CHECK(d.read(13, 1));
+    CHECK_FALSE(must(volume.next_event(owner.context)));
+    must(volume.unpin(owner, pinned.id, pinned.generation));
+    volume.close_context(owner.context);
+    volume.drop_leases(open);
+    volume.release(d.file);
     d.fs->check_clean();
 }
 

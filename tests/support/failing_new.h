@@ -68,12 +68,20 @@ public:
 
 }  // namespace pinfs::test
 
+// NOLINTBEGIN(misc-definitions-in-headers): of programs of one source
 // Not inlined: the compiler would see free(3) where it expects the other half of operator new.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
     return pinfs::test::allocate_or_fail(bytes);
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
     return pinfs::test::allocate_or_fail(bytes, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    try {
+        return pinfs::test::allocate_or_fail(bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
@@ -83,3 +91,4 @@ public:
 [[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
     std::free(memory);
 }
+// NOLINTEND(misc-definitions-in-headers)
