@@ -4,7 +4,8 @@
  * machine's CPU; ends when the peer hangs up. With a pin that is safe for as long as it takes: who
  * truncates the file meanwhile is refused (EBUSY), and `pinfs pins FILE` says who has it pinned.
  *
- * rdma_server --write HOST PORT TEXT: the peer. Writes TEXT to the start of the file.
+ * rdma_server --write HOST PORT TEXT: the peer. Writes TEXT to the start of the file; of "-" each
+ * line of standard input, until its end.
  *
  *     server                              peer
  *     lease, map, pin, ibv_reg_mr
@@ -135,6 +136,22 @@ static void serve_file(const char* path, const char* port) {
     close(file); /* drops the lease */
 }
 
+static void write_to(struct rdma_cm_id* server, const struct offer* offer, char* text) {
+    const size_t length = strlen(text);
+    if (length > be32toh(offer->length)) fail("the text", "longer than the file");
+    struct ibv_mr* const registered = rdma_reg_msgs(server, text, length);
+    need_rdma("rdma_reg_msgs", registered != NULL);
+    need_rdma("rdma_post_write",
+              rdma_post_write(server, NULL, text, length, registered, IBV_SEND_SIGNALED,
+                              be64toh(offer->address), be32toh(offer->key)) == 0);
+    struct ibv_wc done;
+    need_rdma("rdma_get_send_comp", rdma_get_send_comp(server, &done) > 0);
+    if (done.status != IBV_WC_SUCCESS) fail("the write", ibv_wc_status_str(done.status));
+    printf("wrote %zu bytes\n", length);
+    fflush(stdout);
+    rdma_dereg_mr(registered);
+}
+
 static void write_text(const char* host, const char* port, char* text) {
     struct rdma_addrinfo* const where = resolve(host, port, 0);
     struct ibv_qp_init_attr attributes = queue_attributes();
@@ -146,20 +163,13 @@ static void write_text(const char* host, const char* port, char* text) {
     if (server->event == NULL || server->event->param.conn.private_data_len < sizeof(offer))
         fail(host, "no offer came with the connection");
     memcpy(&offer, server->event->param.conn.private_data, sizeof(offer));
-    const size_t length = strlen(text);
-    if (length > be32toh(offer.length)) fail("the text", "longer than the file");
-
-    struct ibv_mr* const registered = rdma_reg_msgs(server, text, length);
-    need_rdma("rdma_reg_msgs", registered != NULL);
-    need_rdma("rdma_post_write",
-              rdma_post_write(server, NULL, text, length, registered, IBV_SEND_SIGNALED,
-                              be64toh(offer.address), be32toh(offer.key)) == 0);
-    struct ibv_wc done;
-    need_rdma("rdma_get_send_comp", rdma_get_send_comp(server, &done) > 0);
-    if (done.status != IBV_WC_SUCCESS) fail("the write", ibv_wc_status_str(done.status));
-    printf("wrote %zu bytes\n", length);
+    if (strcmp(text, "-") != 0) write_to(server, &offer, text);
+    char* line = NULL;
+    size_t room = 0;
+    while (strcmp(text, "-") == 0 && getline(&line, &room, stdin) > 0)
+        write_to(server, &offer, line);
+    free(line);
     rdma_disconnect(server);
-    rdma_dereg_mr(registered);
     rdma_destroy_ep(server);
     rdma_freeaddrinfo(where);
 }

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtual machine with NVDIMMs, run by QEMU without any support of the processor's.
+
+Its root is the host's, read-only, with memory over it: what is installed here is there, what it writes is
+gone afterwards, but for /out and the files of the NVDIMMs.
+"""
+
+import gzip
+import lzma
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+
+from packages import Unavailable, output
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+LABEL_BYTES = 2 << 20  # of an NVDIMM, at its file's end
+NO_STATUS = 99  # the guest ended without saying how the command did
+
+
+class Nvdimm:
+    """An NVDIMM in a file, of a multiple of 16 MiB; what is in it stays."""
+
+    def __init__(self, path, size_bytes):
+        self.path = pathlib.Path(path).resolve()
+        self.size_bytes = size_bytes
+        if size_bytes % (16 << 20) != 0:
+            raise Unavailable(f"an NVDIMM of {size_bytes} bytes: not a multiple of 16 MiB")
+        if not self.path.exists():
+            with open(self.path, "wb") as file:
+                file.truncate(size_bytes + LABEL_BYTES)
+
+    def words(self, number):
+        bytes_in_all = self.size_bytes + LABEL_BYTES
+        return [
+            "-object",
+            f"memory-backend-file,id=memory{number},share=on,align=2M,"
+            f"mem-path={self.path},size={bytes_in_all}",
+            "-device",
+            f"nvdimm,id=nvdimm{number},memdev=memory{number},label-size={LABEL_BYTES}",
+        ]
+
+
+def modules_for(kernel, version, names):
+    """The modules' files with all that they need, in the order in which they are to be loaded."""
+    files = []
+    for name in names:
+        shown = output("modprobe", "-d", kernel, "-S", version, "--show-depends", name)
+        for line in shown.splitlines():
+            kind, _, path = line.strip().partition(" ")
+            if kind == "insmod" and path.strip() not in files:
+                files.append(path.strip())
+    return files
+
+
+def make_initramfs(kernel, version, command, directory):
+    tree = pathlib.Path(directory) / "tree"
+    for below in ("bin", "modules", "proc", "sys", "dev", "host", "upper", "root"):
+        (tree / below).mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise Unavailable("there is no busybox")
+    shutil.copy(busybox, tree / "bin/busybox")
+    for number, path in enumerate(
+        modules_for(kernel, version, ("virtio_pci", "9pnet_virtio", "9p", "overlay"))
+    ):
+        packed = pathlib.Path(path)
+        name = f"{number:02}-{packed.name.removesuffix('.xz')}"
+        content = lzma.open(packed) if packed.suffix == ".xz" else open(packed, "rb")
+        with content, open(tree / "modules" / name, "wb") as module:
+            shutil.copyfileobj(content, module)
+    shutil.copy(HERE / "init", tree / "init")
+    (tree / "init").chmod(0o755)
+    (tree / "settings").write_text(
+        f"PROJECT={shlex.quote(str(PROJECT))}\nKERNEL={shlex.quote(str(kernel))}\n"
+    )
+    (tree / "command").write_text(
+        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n"
+        f"export PINFS_IN_GUEST=1\ncd {shlex.quote(os.getcwd())}\n"
+        f"({shlex.join(command)}) </dev/null\n"
+        "echo $? >/dev/ttyS1\nsync\npoweroff -f || busybox poweroff -f\n"
+    )
+    listed = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "--create", "--format=newc", "--quiet"],
+        input=listed.encode(),
+        cwd=tree,
+        check=True,
+        capture_output=True,
+    ).stdout
+    initramfs = pathlib.Path(directory) / "initramfs"
+    with gzip.open(initramfs, "wb", compresslevel=1) as file:
+        file.write(archive)
+    shutil.rmtree(tree)
+    return initramfs
+
+
+class Machine:
+    """`kernel`: a directory as packages.kernel() gives it."""
+
+    def __init__(self, kernel, nvdimms=(), memory_mib=2048, append="", out=None):
+        self.kernel = pathlib.Path(kernel).resolve()
+        self.nvdimms = list(nvdimms)
+        self.memory_mib = memory_mib
+        self.append = append
+        self.out = out
+
+    def run(self, command, timeout_seconds, kill_after_seconds=None, log=None):
+        """The command's exit status, NO_STATUS if the guest did not tell. `kill_after_seconds`: the
+        power is cut then. The console goes to `log`, a file, or to standard output."""
+        version = os.listdir(self.kernel / "lib/modules")[0]
+        if not (self.kernel / "lib/modules" / version / "modules.dep").exists():
+            output("depmod", "-b", self.kernel, version)
+        image = self.kernel / "boot" / f"vmlinuz-{version}"
+        if not image.exists():
+            image = self.kernel / "lib/modules" / version / "vmlinuz"
+        with tempfile.TemporaryDirectory(prefix="pinfs-guest-") as directory:
+            out = pathlib.Path(self.out or f"{directory}/out").resolve()
+            out.mkdir(parents=True, exist_ok=True)
+            status = pathlib.Path(directory) / "status"
+            initramfs = make_initramfs(self.kernel, version, command, directory)
+            words = ["qemu-system-x86_64", "-machine", "q35,nvdimm=on", "-accel", "tcg,thread=multi"]
+            # Without what software emulates slowly.
+            words += ["-cpu", "max,-erms,-la57", "-smp", "2", "-nodefaults", "-no-reboot"]
+            words += ["-m", f"{self.memory_mib},slots=8,maxmem=64G", "-display", "none"]
+            words += ["-serial", "stdio", "-serial", f"file:{status}"]
+            words += ["-kernel", str(image), "-initrd", str(initramfs), "-append"]
+            words += [
+                "console=ttyS0 quiet oops=panic panic=-1 mitigations=off norandmaps " + self.append
+            ]
+            words += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+            words += ["-virtfs", f"local,path={out},mount_tag=out,security_model=none"]
+            words += ["-netdev", "user,id=net0,restrict=on", "-device", "virtio-net-pci,netdev=net0"]
+            for number, nvdimm in enumerate(self.nvdimms):
+                words += nvdimm.words(number)
+            return self._run(words, status, timeout_seconds, kill_after_seconds, log)
+
+    @staticmethod
+    def _run(words, status, timeout_seconds, kill_after_seconds, log):
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        except FileNotFoundError:
+            raise Unavailable(f"there is no {words[0]}") from None
+        try:
+            process.wait(timeout=kill_after_seconds or timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if kill_after_seconds is None:
+                raise RuntimeError(f"the guest did not end within {timeout_seconds} s") from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        said = status.read_text().strip() if status.exists() else ""
+        return int(said) if said.isdigit() else NO_STATUS
