@@ -14,12 +14,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
+
+#include "fs/fuse/packets.h"
 
 namespace pinfs::cmd {
 namespace {
 
 constexpr std::size_t kTextBytesMax = 4096;
-constexpr std::size_t kDescriptorsMax = 128;
 constexpr const char* kVariable = "PINFS_SUPERVISOR";
 
 struct Head {
@@ -40,24 +42,7 @@ bool say(int socket, const Message& message) {
     Head head{message.word, message.status};
     std::string text = message.text.substr(0, kTextBytesMax);
     std::array<iovec, 2> parts{iovec{&head, sizeof(head)}, iovec{text.data(), text.size()}};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptorsMax * sizeof(int))> control{};
-    msghdr packet{};
-    packet.msg_iov = parts.data();
-    packet.msg_iovlen = parts.size();
-    if (!message.descriptors.empty()) {
-        const std::size_t bytes = message.descriptors.size() * sizeof(int);
-        packet.msg_control = control.data();
-        packet.msg_controllen = CMSG_SPACE(bytes);
-        cmsghdr* const header = CMSG_FIRSTHDR(&packet);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(bytes);
-        std::memcpy(CMSG_DATA(header), message.descriptors.data(), bytes);
-    }
-    ssize_t sent = 0;
-    while ((sent = sendmsg(socket, &packet, MSG_NOSIGNAL)) < 0 && errno == EINTR) {
-    }
-    return sent >= 0;
+    return fuse::send_packet(socket, parts, message.descriptors);
 }
 
 std::optional<Message> hear(int socket, std::optional<std::chrono::milliseconds> timeout) {
@@ -72,25 +57,11 @@ std::optional<Message> hear(int socket, std::optional<std::chrono::milliseconds>
     Head head{};
     std::string text(kTextBytesMax, '\0');
     std::array<iovec, 2> parts{iovec{&head, sizeof(head)}, iovec{text.data(), text.size()}};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptorsMax * sizeof(int))> control{};
-    msghdr packet{};
-    packet.msg_iov = parts.data();
-    packet.msg_iovlen = parts.size();
-    packet.msg_control = control.data();
-    packet.msg_controllen = control.size();
-    ssize_t count = 0;
-    while ((count = recvmsg(socket, &packet, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
-    }
+    std::vector<int> descriptors;
+    const ssize_t count = fuse::receive_packet(socket, parts, descriptors);
     if (count < static_cast<ssize_t>(sizeof(head))) return std::nullopt;
     text.resize(static_cast<std::size_t>(count) - sizeof(head));
-    Message message{head.word, head.status, std::move(text), {}};
-    const cmsghdr* const header = CMSG_FIRSTHDR(&packet);
-    if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-        message.descriptors.resize((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        std::memcpy(message.descriptors.data(), CMSG_DATA(header),
-                    message.descriptors.size() * sizeof(int));
-    }
-    return message;
+    return Message{head.word, head.status, std::move(text), std::move(descriptors)};
 }
 
 std::pair<int, int> socket_pair() {

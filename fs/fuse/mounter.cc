@@ -11,6 +11,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <vector>
+
+#include "fs/fuse/packets.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -25,20 +28,7 @@ struct Answer {
 
 bool send_answer(int socket, Answer& answer, int descriptor) {
     iovec part{&answer, sizeof(answer)};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (descriptor >= 0) {
-        message.msg_control = control.data();
-        message.msg_controllen = control.size();
-        cmsghdr* const header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        std::memcpy(CMSG_DATA(header), &descriptor, sizeof(descriptor));
-    }
-    return sendmsg(socket, &message, MSG_NOSIGNAL) >= 0;
+    return send_packet(socket, {&part, 1}, {&descriptor, descriptor >= 0 ? 1U : 0U});
 }
 
 /// Sends the wish; `descriptor` is -1 if none came.
@@ -47,19 +37,10 @@ Answer ask(int socket, Wish wish, int& descriptor) {
     Answer answer{.number = EPIPE, .sentence = {}};
     if (send(socket, &wish, sizeof(wish), MSG_NOSIGNAL) != sizeof(wish)) return answer;
     iovec part{&answer, sizeof(answer)};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    ssize_t count = 0;
-    while ((count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
-    }
-    if (count != static_cast<ssize_t>(sizeof(answer))) return {.number = EPIPE, .sentence = {}};
-    const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    if (header != nullptr && header->cmsg_type == SCM_RIGHTS)
-        std::memcpy(&descriptor, CMSG_DATA(header), sizeof(descriptor));
+    std::vector<int> descriptors;
+    if (receive_packet(socket, {&part, 1}, descriptors) != static_cast<ssize_t>(sizeof(answer)))
+        return {.number = EPIPE, .sentence = {}};
+    if (!descriptors.empty()) descriptor = descriptors.front();
     return answer;
 }
 

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include "fs/fuse/packets.h"
+
 namespace pinfs::fuse {
 namespace {
 
@@ -86,20 +88,9 @@ struct HelperResult {
 Descriptor receive_descriptor(int socket) {
     char byte = 0;
     iovec part{&byte, 1};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    ssize_t count = 0;
-    while ((count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
-    }
-    const cmsghdr* header = count > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-    if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return Descriptor{};
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(header), sizeof(number));
-    return Descriptor{number};
+    std::vector<int> descriptors;
+    receive_packet(socket, {&part, 1}, descriptors);
+    return Descriptor{descriptors.empty() ? -1 : descriptors.front()};
 }
 
 std::string read_all(int descriptor) {

@@ -91,28 +91,29 @@ Expected<void> Region::load(std::uint64_t offset, std::span<std::byte> out) cons
 
 /// A bad block is given new memory where all of it is stored anyway; each at most once.
 Expected<void> Region::store_guarded(CopyFunction copy, std::uint64_t offset, const std::byte* from,
-                                     std::uint64_t bytes) {
+                                     std::uint64_t bytes, Renew renew) {
     std::byte* const media = memory_ + offset;
-    for (std::uint64_t renewed = UINT64_MAX;;) {
+    for (std::uint64_t next = 0;;) {
         const std::byte* const fault = copy_guarded(copy, media, from, bytes, media);
         if (fault == nullptr) break;
         const std::uint64_t block = offset_of(fault) / kBlockBytes;
         const bool is_whole =
             block * kBlockBytes >= offset && (block + 1) * kBlockBytes <= offset + bytes;
-        if (!is_whole || block == renewed || !renew_block(block)) return lost(offset_of(fault));
-        renewed = block;
+        if (renew == Renew::never || !is_whole || block < next || !renew_block(block))
+            return lost(offset_of(fault));
+        next = block + 1;
     }
     if (bad_.any()) bad_.remove_inside(offset, bytes);
     return {};
 }
 
 Expected<void> Region::store(CopyFunction copy, std::uint64_t offset, const std::byte* from,
-                             std::uint64_t bytes, const Where& where) {
+                             std::uint64_t bytes, Renew renew, const Where& where) {
     assert(!read_only_);
     if (!holds(offset, bytes)) return fail(Cause::media_corrupt, offset);
     if (bytes == 0) return {};
     if (observer_ != nullptr && !observer_->before_store(offset, bytes)) return lost(offset);
-    const auto stored = store_guarded(copy, offset, from, bytes);
+    const auto stored = store_guarded(copy, offset, from, bytes, renew);
     if (observer_ != nullptr) observer_->stored(offset, bytes);
     TRY(stored);
     // libpmem widens the range to whole pages.
@@ -130,32 +131,34 @@ Expected<void> Region::copy_out(std::uint64_t offset, std::span<std::byte> out) 
     return load(offset, out);
 }
 
-Expected<void> Region::copy_in(std::uint64_t offset, std::span<const std::byte> bytes,
+Expected<void> Region::copy_in(std::uint64_t offset, std::span<const std::byte> bytes, Renew renew,
                                Where where) {
     const bool past_caches =
         capabilities_.flush == Flush::line ||
         (capabilities_.flush == Flush::none && bytes.size() >= kNonTemporalBytes);
     return store(past_caches ? copy_non_temporal : copy_plain, offset, bytes.data(), bytes.size(),
-                 where);
+                 renew, where);
 }
 
 Expected<void> Region::zero(std::uint64_t offset, std::uint64_t bytes, Where where) {
     const bool past_caches = capabilities_.flush == Flush::line ||
                              (capabilities_.flush == Flush::none && bytes >= kNonTemporalBytes);
-    return store(past_caches ? zero_non_temporal : zero_plain, offset, nullptr, bytes, where);
+    return store(past_caches ? zero_non_temporal : zero_plain, offset, nullptr, bytes,
+                 Renew::allowed, where);
 }
 
 Expected<void> Region::store_flush(std::uint64_t offset, std::span<const std::byte> bytes,
                                    Where where) {
     const bool line = capabilities_.flush == Flush::line;
-    return store(line ? copy_and_flush : copy_plain, offset, bytes.data(), bytes.size(), where);
+    return store(line ? copy_and_flush : copy_plain, offset, bytes.data(), bytes.size(),
+                 Renew::allowed, where);
 }
 
 Expected<void> Region::store8_flush(std::uint64_t offset, std::uint64_t value, Where where) {
     assert(offset % sizeof(value) == 0);
     const bool line = capabilities_.flush == Flush::line;
     return store(line ? store_eight_and_flush : store_eight, offset,
-                 reinterpret_cast<const std::byte*>(&value), sizeof(value), where);
+                 reinterpret_cast<const std::byte*>(&value), sizeof(value), Renew::allowed, where);
 }
 
 Expected<void> Region::flush(std::uint64_t offset, std::uint64_t bytes, Where where) {

@@ -126,9 +126,12 @@ public:
     Expected<void> read(std::uint64_t offset, std::span<std::byte> out) const;
     /// Copies out file data; as read.
     Expected<void> copy_out(std::uint64_t offset, std::span<std::byte> out) const;
+    /// Whether a bad block may get new memory when all of it is stored: not while a device or a
+    /// client's map has the old.
+    enum class Renew : std::uint8_t { allowed, never };
     /// Copies in file data, past the caches where that helps. Durable after fence().
     Expected<void> copy_in(std::uint64_t offset, std::span<const std::byte> bytes,
-                           Where where = Where::current());
+                           Renew renew = Renew::allowed, Where where = Where::current());
     /// Zeroes; durable after fence().
     Expected<void> zero(std::uint64_t offset, std::uint64_t bytes, Where where = Where::current());
     /// Stores metadata and flushes it; durable after fence().
@@ -173,9 +176,9 @@ private:
     void advise(std::byte* memory, std::uint64_t bytes) const;
     Expected<void> load(std::uint64_t offset, std::span<std::byte> out) const;
     Expected<void> store(CopyFunction copy, std::uint64_t offset, const std::byte* from,
-                         std::uint64_t bytes, const Where& where);
+                         std::uint64_t bytes, Renew renew, const Where& where);
     Expected<void> store_guarded(CopyFunction copy, std::uint64_t offset, const std::byte* from,
-                                 std::uint64_t bytes);
+                                 std::uint64_t bytes, Renew renew);
 
     std::byte* memory_ = nullptr;
     std::uint64_t bytes_ = 0;

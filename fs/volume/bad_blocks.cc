@@ -29,18 +29,18 @@ Expected<void> Volume::Core::load_bad_blocks() {
     return {};
 }
 
-Expected<void> Volume::Core::renew_free_bad_blocks() {
+/// The change that drops them from the list fences. A group that cannot be read gives nothing out.
+void Volume::Core::renew_free_bad_blocks() {
     for (const BlockRun run : region_.bad_blocks().runs())
         for (std::uint64_t block = run.begin; block < run.end(); ++block)
-            if (TRY(allocator_.reserve_exactly(block)) &&
+            if (allocator_.reserve_exactly(block).value_or(false) &&
                 region_.zero(block * kBlockBytes, kBlockBytes))
                 allocator_.release({block, 1});
-    return {};  // the change that drops them from the list fences
 }
 
 Expected<void> Volume::Core::settle_bad_blocks() {
     const std::scoped_lock lock{bad_blocks_mutex_};
-    if (region_.bad_blocks().any()) TRY(renew_free_bad_blocks());
+    if (region_.bad_blocks().any()) renew_free_bad_blocks();
     const std::uint64_t version = region_.bad_blocks().version();
     if (version == bad_blocks_written_) return {};
     const auto runs = region_.bad_blocks().runs();

@@ -186,7 +186,8 @@ Expected<void> Volume::Core::place_data(Change& change, WritePlan& plan) {
 
 /// Copies the bytes of `plan` to their blocks, and zeros to the rest of blocks that were not
 /// written before; then a fence.
-Expected<void> Volume::Core::copy_data(const WritePlan& plan) {
+Expected<void> Volume::Core::copy_data(InodeState& state, const WritePlan& plan) {
+    using Renew = pmem::Region::Renew;
     const auto copy = [&](const Mapping& piece, bool fresh) -> Expected<void> {
         const std::uint64_t piece_begin = piece.file_block * kBlockBytes;
         const std::uint64_t piece_end = piece.end() * kBlockBytes;
@@ -194,8 +195,16 @@ Expected<void> Volume::Core::copy_data(const WritePlan& plan) {
         const std::uint64_t end = std::min(piece_end, plan.end());
         const std::uint64_t home = piece.start_block * kBlockBytes;
         if (fresh && begin > piece_begin) TRY(region_.zero(home, begin - piece_begin));
-        TRY(region_.copy_in(home + (begin - piece_begin),
-                            plan.bytes.subspan(begin - plan.offset, end - begin)));
+        const auto bytes = plan.bytes.subspan(begin - plan.offset, end - begin);
+        const std::uint64_t place = home + (begin - piece_begin);
+        const auto store = [&](Renew renew) {
+            return region_.copy_in(place, bytes, renew);
+        };
+        auto copied = store(Renew::never);
+        // A device or a map would be left with the old memory.
+        if (!copied && copied.error().cause == Cause::media_error && !is_reached(state, begin, end))
+            copied = store(Renew::allowed);
+        TRY(copied);
         if (fresh && end < piece_end)
             TRY(region_.zero(home + (end - piece_begin), piece_end - end));
         return {};
@@ -277,7 +286,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
                    std::ranges::all_of(plan.pieces, &Mapping::is_written);
     }
     if (in_place) {
-        TRY(copy_data(plan));
+        TRY(copy_data(state, plan));
         set_lazy_time(state);
         return std::optional{plan.bytes.size()};
     }
@@ -291,7 +300,7 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
     if (written > 0 && written < std::ssize(plan.pieces))
         TRY(one.set_aside(plan.nodes_max(map_level)));
     const MustFinish finish;
-    TRY(copy_data(plan));
+    TRY(copy_data(state, plan));
     const Exclusive lock{state.mutex};
     auto* inode = TRY(edit_inode(one, state));
     Extents extents{one, *inode};

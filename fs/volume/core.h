@@ -273,7 +273,7 @@ private:
                                                     std::span<const std::byte> bytes, bool append,
                                                     bool kill_privileges);
     Expected<void> place_data(Change& change, WritePlan& plan);
-    Expected<void> copy_data(const WritePlan& plan);
+    Expected<void> copy_data(InodeState& state, const WritePlan& plan);
     Expected<void> trim_preallocation(InodeState& state);
     // allocate.cc
     struct HeldRange;
@@ -436,7 +436,7 @@ private:
     Expected<void> load_bad_blocks();
     /// Free ones are renewed, or kept from being given out; what changed is written down.
     Expected<void> settle_bad_blocks();
-    Expected<void> renew_free_bad_blocks();
+    void renew_free_bad_blocks();
     void tell_media_error(const InodeState& state, std::uint64_t begin_bytes,
                           std::uint64_t end_bytes);
     // pending.cc

@@ -189,6 +189,9 @@ TEST_CASE("region: a bad block is known until it was written whole, and gets new
     CHECK_FALSE(region->zero(512_KiB - 4096, 8191));
     CHECK_FALSE(region->store8_flush(512_KiB, 1));
     CHECK(bad() == std::vector<BlockRun>{{128, 1}});
+    // Nor while somebody may have the old memory.
+    CHECK_FALSE(region->copy_in(512_KiB - 100, pattern(16'384), Region::Renew::never));
+    CHECK(bad() == std::vector<BlockRun>{{128, 1}});
     CHECK(region->copy_in(512_KiB - 100, pattern(16'384)));
     CHECK(bad().empty());
     REQUIRE(region->read(512_KiB - 100, out));
