@@ -56,6 +56,7 @@ struct Tree::Step {
     unsigned level;
     std::size_t child;
     std::size_t children;
+    std::uint64_t lowest;  ///< key of its first child
 };
 
 std::uint64_t Tree::root() const {
@@ -227,11 +228,19 @@ Expected<Tree::Path> Tree::descend(std::uint64_t key) const {
         TRY(read_node(offset, level, node.data()));
         const auto children = children_of(node.data());
         const std::size_t child = child_for(children, key);
-        path.push_back({offset, level, child, children.size()});
+        path.push_back({offset, level, child, children.size(), children.front().key});
         offset = children[child].child;
     }
-    path.push_back({offset, 1, 0, 0});
+    path.push_back({offset, 1, 0, 0, 0});
     return path;
+}
+
+/// Index nodes on the way to a record with `key` have keys that are not above it: a first child may
+/// have a key of its own (after the one before it went, or by another writer of the format).
+Expected<void> Tree::lower_keys(const Path& path, std::uint64_t key) {
+    for (const Step& step : path)
+        if (step.lowest > key) children_of(TRY(edit_node(step.offset)))[0].key = key;
+    return {};
 }
 
 Expected<std::span<std::byte>> Tree::edit_node(std::uint64_t offset) {
@@ -273,6 +282,7 @@ Expected<void> Tree::insert(Record record) {
         TRY(leave_inline());
     }
     Path path = TRY(descend(key));
+    TRY(lower_keys(path, key));
     const auto leaf = TRY(edit_node(path.back().offset));
     auto& header = header_of(leaf);
     if (header.level != 1) return fail(Cause::media_corrupt, path.back().offset, inode_.ino);
@@ -367,6 +377,7 @@ Expected<void> Tree::replace(std::uint64_t old_key, Record record) {
     std::uint64_t offset = 0;
     if (edited_->map_level != 0) {
         const Path path = TRY(descend(old_key));
+        TRY(lower_keys(path, key_of(record)));
         offset = path.back().offset;
         const auto leaf = TRY(edit_node(offset));
         data = leaf.data() + sizeof(BlockHeader);

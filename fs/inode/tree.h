@@ -94,6 +94,7 @@ private:
     Expected<std::size_t> position(std::span<const std::byte> records, std::uint64_t offset,
                                    std::uint64_t key) const;
     Expected<Path> descend(std::uint64_t key) const;
+    Expected<void> lower_keys(const Path& path, std::uint64_t key);
     Expected<std::span<std::byte>> edit_node(std::uint64_t offset);
     Expected<std::uint64_t> make_node(unsigned level, std::uint64_t near);
     Expected<void> leave_inline();
