@@ -402,6 +402,10 @@ private:
     /// holes_in_range.
     Expected<std::vector<Extent>> extents_of(InodeState& state, std::uint64_t begin_bytes,
                                              std::uint64_t end_bytes, bool holes_too);
+    /// The same of a map, with holes: where units are larger than a block, those that lie as one
+    /// run. Of another a client would show what stands behind its pieces.
+    Expected<std::vector<Extent>> shown_extents(InodeState& state, std::uint64_t begin_bytes,
+                                                std::uint64_t end_bytes);
     Expected<void> zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
                                    std::uint64_t end_bytes);
     /// SPEC 3.12: so that collisions happen. No lock is held.

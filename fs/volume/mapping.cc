@@ -199,6 +199,26 @@ Expected<std::vector<Extent>> Volume::Core::extents_of(InodeState& state, std::u
     return found;
 }
 
+Expected<std::vector<Extent>> Volume::Core::shown_extents(InodeState& state,
+                                                          std::uint64_t begin_bytes,
+                                                          std::uint64_t end_bytes) {
+    const std::uint64_t unit_bytes = map_unit_bytes();
+    if (unit_bytes == kBlockBytes) return extents_of(state, begin_bytes, end_bytes, true);
+    const Shared lock{state.mutex};
+    const auto inode = TRY(read_inode(state));
+    std::vector<Extent> found;
+    for (std::uint64_t at = round_down(begin_bytes, unit_bytes); at < end_bytes; at += unit_bytes) {
+        const auto pieces =
+            TRY(Extents(units_, inode).map(at / kBlockBytes, (at + unit_bytes) / kBlockBytes));
+        if (!is_unit(pieces, at / kBlockBytes, unit_bytes / kBlockBytes)) continue;
+        const std::uint64_t begin = std::max(at, begin_bytes);
+        found.push_back({.file_offset = begin,
+                         .region_offset = pieces.front().start_block * kBlockBytes + (begin - at),
+                         .bytes = std::min(at + unit_bytes, end_bytes) - begin});
+    }
+    return found;
+}
+
 /// What maps and pins have in common: blocks for all of the range, then, with the range held as a
 /// reader holds it, so that its layout stays, the last look and the entry. `admit` is asked with
 /// the pins' lock held, before anything is done and again at the end.
@@ -363,19 +383,22 @@ Expected<LayoutAnswer> Volume::Core::reload_map(std::uint64_t context, std::uint
     }
     if (begin >= end) return fail(Cause::invalid_argument);
     const Use state = use(ino);
-    // A hole reads as zeros through a map too, as long as there is space for that.
+    // A hole reads as zeros through a map too, as long as there is space for that. A unit that
+    // would have to move under those who have it mapped does not: stores would be lost.
     if (!read_only_) {
         const auto filled = with_space([&]() -> Expected<void> {
             TRY(populate(*state, begin, end));
             return align_units(*state, begin, end);
         });
-        if (!filled && filled.error().cause != Cause::no_space)
+        if (!filled && filled.error().cause != Cause::no_space &&
+            filled.error().cause != Cause::no_whole_run &&
+            filled.error().cause != Cause::unit_in_use)
             return std::unexpected(filled.error());
     }
     const RangeLock::Hold hold{state->ranges, begin, end, RangeLock::Mode::shared};
     LayoutAnswer answer;
     TRY(zero_behind_end(*state, begin, end));
-    answer.extents = TRY(extents_of(*state, begin, end, /*holes_too=*/true));
+    answer.extents = TRY(shown_extents(*state, begin, end));
     {
         const Shared lock{state->mutex};
         answer.size_bytes = TRY(read_inode(*state)).size;
@@ -406,9 +429,10 @@ Expected<LayoutAnswer> Volume::Core::layout(Ino ino, std::uint64_t offset_bytes,
     TRY(admit_read());
     const Use state = use(ino);
     const auto inode = TRY(read_leasable(*state));
-    const std::uint64_t begin = round_down(std::min(offset_bytes, kFileBytesMax), kBlockBytes);
+    offset_bytes = std::min(offset_bytes, kFileBytesMax);
+    const std::uint64_t begin = round_down(offset_bytes, kBlockBytes);
     const std::uint64_t end =
-        round_up(begin + std::min(length_bytes, kFileBytesMax - begin), kBlockBytes);
+        round_up(offset_bytes + std::min(length_bytes, kFileBytesMax - offset_bytes), kBlockBytes);
     LayoutAnswer answer;
     answer.generation = state->layout_changes.load();
     answer.size_bytes = inode.size;

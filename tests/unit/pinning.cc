@@ -472,6 +472,53 @@ TEST_CASE("1.5: where maps have units of 2 MiB, a mapped file lies in whole runs
     p.fs.check_clean();
 }
 
+TEST_CASE("5.1: a unit that has no whole run, and gets none, is not shown", "[pin][volume]") {
+    Pinning p{{.bytes = 64_MiB, .map_unit_bytes = 2_MiB}};
+    must(p.lease(pin::LeaseKind::layout, 0, 0));
+    must(p.truncate(4_MiB));
+    auto map = must(p.map(0, 4_MiB));
+    const auto bytes_shown = [&] {
+        std::uint64_t bytes = 0;
+        for (const Extent& extent :
+             must(p.volume().reload_map(p.context, map.id, 0, 4_MiB)).extents) {
+            CHECK(extent.file_offset % 2_MiB == 0);
+            CHECK(extent.region_offset % 2_MiB == 0);
+            bytes += extent.bytes;
+        }
+        return bytes;
+    };
+    CHECK(bytes_shown() == 4_MiB);
+    const Ino filler = p.fs.make_file("/filler");
+    const Bytes piece = pattern(0, 4096, 3);
+    for (std::uint64_t at = 0; p.volume().write(filler, at, piece); at += piece.size()) {
+    }
+    must(p.volume().punch_hole(p.file.ino, 4096, 4096));
+    CHECK(bytes_shown() == 2_MiB);
+    // Nor does it move while it is mapped; the next map has all of it.
+    must(p.volume().unlink(kRootIno, "filler"));
+    must(p.volume().finish_pending());
+    CHECK(bytes_shown() == 2_MiB);
+    must(p.volume().unmap(p.context, map.id));
+    map = must(p.map(0, 4_MiB));
+    CHECK(bytes_shown() == 4_MiB);
+    must(p.volume().unmap(p.context, map.id));
+}
+
+TEST_CASE("a layout has every block that the range meets", "[pin][volume]") {
+    Pinning p;
+    const auto bytes_in = [&](std::uint64_t offset, std::uint64_t length) {
+        std::uint64_t bytes = 0;
+        for (const Extent& extent : must(p.volume().layout(p.file.ino, offset, length)).extents)
+            bytes += extent.bytes;
+        return bytes;
+    };
+    CHECK(bytes_in(4095, 2) == 8192);
+    CHECK(bytes_in(4095, 1) == 4096);
+    CHECK(bytes_in(4096, 4096) == 4096);
+    CHECK(bytes_in(1, 4096) == 8192);
+    CHECK(bytes_in(UINT64_MAX - 1, 1) == 0);
+}
+
 TEST_CASE("2.5: who does not listen is told of everything once, and costs nothing more",
           "[pin][volume]") {
     Pinning p;
