@@ -11,11 +11,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "lib/failure.h"
@@ -28,9 +31,13 @@ namespace {
 
 constexpr char kContextName[] = ".pinfs/context";
 
+// poll(2) said that an event waits, and there was none.
+constexpr int kLooksInVainMax = 16;
+constexpr std::chrono::milliseconds kPause{1};
+
 /// What the contexts of this process own, by context: a pin may move from one to another. Guarded
 /// by the address lock, so that fork finds it whole.
-using Pins = std::set<std::pair<std::uint64_t, PinName>>;
+using Pins = std::set<std::pair<ContextName, PinName>>;
 Pins& pins() {
     static auto& all = *new Pins;  // outlives whoever uses it at exit
     return all;
@@ -92,19 +99,15 @@ int hello(int fd, pinfs_ioc_hello& answer) {
     request.head.major = PINFS_PROTOCOL_MAJOR;
     request.head.minor = PINFS_PROTOCOL_MINOR;
     if (const int result = request.ask(fd, PINFS_IOC_HELLO); result != 0) return result;
-    if (request.head.major != PINFS_PROTOCOL_MAJOR)
-        return fail(EPROTO, "The daemon speaks version %u of the protocol, libpinfs %d.",
-                    request.head.major, PINFS_PROTOCOL_MAJOR);
     answer = request.head;
-    return 0;
+    return check_hello(answer);
 }
 
 int region_of(int fd, pinfs_ioc_region& region) {
     Request<pinfs_ioc_region> request;
     if (const int result = request.ask(fd, PINFS_IOC_REGION); result != 0) return result;
     region = request.head;
-    region.path[sizeof(region.path) - 1] = '\0';
-    return 0;
+    return check_region(region);
 }
 
 int open_context(const char* path, std::uint32_t flags, pinfs_context** out) {
@@ -113,12 +116,7 @@ int open_context(const char* path, std::uint32_t flags, pinfs_context** out) {
     auto context = std::make_unique<pinfs_context>();
     context->fork_count = fork_count();
     if (const int result = open_context_file(path, context->file); result != 0) return result;
-    pinfs_ioc_hello answer{};
-    if (const int result = hello(context->file.get(), answer); result != 0) return result;
-    context->id = answer.context;
-    std::copy(std::begin(answer.token), std::end(answer.token), context->token);
-    if (const int result = region_of(context->file.get(), context->region); result != 0)
-        return result;
+    if (const int result = introduce(*context); result != 0) return result;
     *out = context.release();
     return 0;
 }
@@ -136,16 +134,18 @@ int left_of(int timeout_ms, const timespec& began) {
 /// Takes the next event, if one waits, and follows it. 1, 0 or -errno.
 int take_event(pinfs_context& context, pinfs_ioc_event& event) {
     const std::lock_guard hold{context.mutex};
-    if (context.again.empty()) {
+    if (!context.again) {
         Request<pinfs_ioc_event> request;
         if (const int result = request.ask(context.file.get(), PINFS_IOC_EVENT); result != 0)
             return result;
         if (request.head.type == 0) return 0;
-        context.again.push_back(request.head);
+        if (const int result = check_event(request.head); result != 0) return result;
+        context.again = request.head;
     }
-    event = context.again.front();
-    if (const int result = follow(context, event); result != 0) return result;
-    context.again.pop_front();
+    pinfs_ioc_event taken = *context.again;
+    if (const int result = follow(context, taken); result != 0) return result;
+    context.again.reset();
+    event = taken;
     return 1;
 }
 
@@ -154,6 +154,7 @@ int next_event(pinfs_context& context, pinfs_event* event, int timeout_ms) {
     if (const int result = take(event, out); result != 0) return result;
     timespec began{};
     clock_gettime(CLOCK_MONOTONIC, &began);
+    int looks_in_vain = 0;
     for (bool is_last_look = false;;) {
         pinfs_ioc_event taken{};
         if (const int result = take_event(context, taken); result < 0) return result;
@@ -168,6 +169,8 @@ int next_event(pinfs_context& context, pinfs_event* event, int timeout_ms) {
             return 1;
         }
         if (is_last_look) return 0;  // whatever poll(2) says again
+        // Another thread may have been faster, but not all the time.
+        if (++looks_in_vain > kLooksInVainMax) std::this_thread::sleep_for(kPause);
         pollfd waited{context.file.get(), POLLIN, 0};
         const int left = left_of(timeout_ms, began);
         is_last_look = left == 0;
@@ -181,13 +184,12 @@ int next_event(pinfs_context& context, pinfs_event* event, int timeout_ms) {
     }
 }
 
-std::vector<PinName> take_pins(std::uint64_t context_id) {
-    std::vector<PinName> taken;
+std::optional<PinName> take_pin(const ContextName& context) {
     const std::lock_guard hold{address_lock()};
-    const auto first = pins().lower_bound({context_id, {}});
-    auto last = first;
-    for (; last != pins().end() && last->first == context_id; ++last) taken.push_back(last->second);
-    pins().erase(first, last);
+    const auto first = pins().lower_bound({context, {}});
+    if (first == pins().end() || first->first != context) return std::nullopt;
+    const PinName taken = first->second;
+    pins().erase(first);
     return taken;
 }
 
@@ -196,10 +198,10 @@ void close_context(pinfs_context* context) {
     // here. What is left is a descriptor.
     if (context->fork_count == fork_count()) {
         end_maps(*context);
-        for (const PinName& pin : take_pins(context->id)) {
+        while (const auto pin = take_pin(context->name)) {
             Request<pinfs_ioc_pin_name> request;
-            request.head.id = pin.id;
-            request.head.generation = pin.generation;
+            request.head.id = pin->id;
+            request.head.generation = pin->generation;
             request.ask(context->file.get(), PINFS_IOC_UNPIN);
         }
         if (context->guard != nullptr) unmap_guard(context->guard);
@@ -243,21 +245,31 @@ int check(const pinfs_context* context) {
     return 0;
 }
 
-int context_behind(int fd, std::uint64_t& id) {
+int introduce(pinfs_context& context) {
     pinfs_ioc_hello answer{};
-    const int result = hello(fd, answer);
-    id = answer.context;
-    return result;
+    if (const int result = hello(context.file.get(), answer); result != 0) return result;
+    context.name = {context.file.device(), answer.context};
+    std::copy(std::begin(answer.token), std::end(answer.token), context.token);
+    return region_of(context.file.get(), context.region);
 }
 
-void add_pin(std::uint64_t context_id, PinName pin) {
-    const std::lock_guard hold{address_lock()};
-    pins().emplace(context_id, pin);
+int context_behind(int fd, ContextName& name) {
+    pinfs_ioc_hello answer{};
+    if (const int result = hello(fd, answer); result != 0) return result;
+    struct statx status {};
+    if (!identify(fd, status)) return fail(errno, "Descriptor %d: %s.", fd, strerrordesc_np(errno));
+    name = {device_of(status), answer.context};
+    return 0;
 }
 
-void remove_pin(std::uint64_t context_id, PinName pin) {
+bool add_pin(const ContextName& context, PinName pin) {
     const std::lock_guard hold{address_lock()};
-    pins().erase({context_id, pin});
+    return pins().emplace(context, pin).second;
+}
+
+void remove_pin(const ContextName& context, PinName pin) {
+    const std::lock_guard hold{address_lock()};
+    pins().erase({context, pin});
 }
 
 }  // namespace pinfs::client

@@ -10,9 +10,10 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <vector>
 
 #include "lib/address_space.h"
@@ -31,6 +32,7 @@ public:
     OpenFile& operator=(OpenFile&& other) noexcept;
 
     [[nodiscard]] int get() const { return fd_; }
+    [[nodiscard]] std::uint64_t device() const { return device_; }  ///< that it is on
     [[nodiscard]] bool is_open() const;
 
 private:
@@ -55,12 +57,19 @@ struct PinName {
     auto operator<=>(const PinName&) const = default;
 };
 
+/// Daemons number their contexts: two mounts may have one of the same number.
+struct ContextName {
+    std::uint64_t device = 0;  ///< of the mount
+    std::uint64_t id = 0;
+    auto operator<=>(const ContextName&) const = default;
+};
+
 }  // namespace pinfs::client
 
 struct pinfs_context {
     std::uint64_t fork_count = 0;  ///< at which it was opened
     pinfs::client::OpenFile file;
-    std::uint64_t id = 0;
+    pinfs::client::ContextName name;
     std::uint8_t token[16] = {};
     pinfs_ioc_region region = {};
 
@@ -72,8 +81,8 @@ struct pinfs_context {
     std::map<const std::byte*, pinfs::client::Map> maps;      ///< by address
     std::map<std::uint64_t, const std::byte*> map_addresses;  ///< by id
     std::size_t maps_under_way = 0;                           ///< asked for, not yet in `maps`
-    std::vector<std::uint64_t> early;                         ///< ids whose GONE came before that
-    std::deque<pinfs_ioc_event> again;                        ///< events that could not be followed
+    std::set<std::uint64_t> early;                            ///< ids whose GONE came before that
+    std::optional<pinfs_ioc_event> again;  ///< an event that was not followed yet
 };
 
 namespace pinfs::client {
@@ -81,12 +90,16 @@ namespace pinfs::client {
 /// -EINVAL for none, -ESTALE for one of the process that this one was forked from.
 int check(const pinfs_context* context);
 
-/// The id of the context that a descriptor is of.
-int context_behind(int fd, std::uint64_t& id);
+/// HELLO and REGION: what a context knows from its first moment on.
+int introduce(pinfs_context& context);
 
-/// A context of this process, if it is one, owns a pin from now on, or no longer.
-void add_pin(std::uint64_t context_id, PinName pin);
-void remove_pin(std::uint64_t context_id, PinName pin);
+/// The context that a descriptor is of.
+int context_behind(int fd, ContextName& name);
+
+/// A context of this process, if it is one, owns a pin from now on, or no longer. False: it does
+/// already.
+bool add_pin(const ContextName& context, PinName pin);
+void remove_pin(const ContextName& context, PinName pin);
 
 /// Opens the region's file, once, for as much as it lets this user do. Refuses another region's.
 /// The caller holds the context's mutex.

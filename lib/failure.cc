@@ -27,6 +27,10 @@ int fail(int error, const char* format, ...) noexcept {
 
 const char* last_failure() noexcept { return sentence.data(); }
 
+KeptFailure::KeptFailure() noexcept : sentence_(sentence) {}
+
+KeptFailure::~KeptFailure() { sentence = sentence_; }
+
 }  // namespace pinfs::client
 
 const char* pinfs_last_error(void) { return pinfs::client::last_failure(); }
@@ -60,7 +64,7 @@ const char* pinfs_strerror(int error) {
         case EPERM:
             return "No lease, or not the owner";
         case EPROTO:
-            return "The daemon speaks another protocol";
+            return "The daemon speaks another protocol, or answers what cannot be";
         case ESTALE:
             return "The context was opened before fork";
         default:

@@ -4,6 +4,7 @@
 // failure is a negative errno with one sentence for pinfs_last_error().
 #pragma once
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,18 @@ namespace pinfs::client {
 
 /// The sentence of this thread's last failure; empty if there was none.
 const char* last_failure() noexcept;
+
+/// Whatever fails until this goes: the last failure is the one that was it before.
+class KeptFailure {
+public:
+    KeptFailure() noexcept;
+    ~KeptFailure();
+    KeptFailure(const KeptFailure&) = delete;
+    KeptFailure& operator=(const KeptFailure&) = delete;
+
+private:
+    std::array<char, 512> sentence_;
+};
 
 /// Runs the body of a public call.
 template <class Body>

@@ -39,7 +39,10 @@ int ask_lease(pinfs_context* context, int fd, pinfs_ioc nr, pinfs_lease* lease) 
         request.head.flags = out.flags;
         request.head.user_data = out.user_data;
     }
+    const pinfs_ioc_lease asked = request.head;
     if (const int result = request.ask(fd, nr); result != 0) return result;
+    if (const int result = check_lease(nr, context->region, asked, request.head); result != 0)
+        return result;
     out.flags = request.head.flags;
     out.offset_bytes = request.head.offset_bytes;
     out.length_bytes = request.head.length_bytes;
@@ -90,7 +93,9 @@ ssize_t file_layout(pinfs_context* context, int fd, std::uint64_t offset_bytes,
     wanted.offset_bytes = offset_bytes;
     wanted.length_bytes = length_bytes;
     Layout layout;
-    if (const int result = ask_layout(fd, PINFS_IOC_LAYOUT, wanted, capacity, layout); result != 0)
+    const Place place = blocks_of(context->region, offset_bytes, length_bytes);
+    if (const int result = ask_layout(fd, PINFS_IOC_LAYOUT, wanted, place, capacity, layout);
+        result != 0)
         return result;
     std::transform(layout.extents.begin(), layout.extents.end(), extents, public_extent);
     if (generation != nullptr) *generation = layout.generation;

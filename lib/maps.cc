@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -67,8 +68,9 @@ int reload(pinfs_context& context, Map& map, std::uint64_t begin, std::uint64_t 
     wanted.offset_bytes = begin;
     wanted.length_bytes = end - begin;
     Layout layout;
+    const Place place = units_of(context.region, begin, end - begin);
     if (const int result =
-            ask_layout(context.file.get(), PINFS_IOC_RELOAD, wanted, SIZE_MAX, layout);
+            ask_layout(context.file.get(), PINFS_IOC_RELOAD, wanted, place, SIZE_MAX, layout);
         result != 0)
         return result;
     if (const int result = open_region(context, (map.protection & PROT_WRITE) != 0); result != 0)
@@ -88,18 +90,19 @@ int reload(pinfs_context& context, Map& map, std::uint64_t begin, std::uint64_t 
 int all_extents(const pinfs_context& context, const PagedRequest<pinfs_ioc_map>& request,
                 std::vector<Extent>& extents) {
     const pinfs_ioc_map& head = request.head;
+    const Place place = units_of(context.region, head.offset_bytes, head.length_bytes);
+    if (const int result = check_map(place, head, request.extents); result != 0) return result;
     Layout layout;
     layout.generation = head.generation;
-    layout.extents.assign(
-        request.extents,
-        request.extents + std::min<std::size_t>(head.count, std::size(request.extents)));
-    if (layout.extents.size() < head.total) {
+    layout.total = head.total;
+    layout.extents.assign(request.extents, request.extents + head.count);
+    if (head.count < head.total) {
         pinfs_ioc_layout wanted{};
         wanted.id = head.id;
         wanted.offset_bytes = head.offset_bytes;
         wanted.length_bytes = head.length_bytes;
         if (const int result =
-                ask_layout(context.file.get(), PINFS_IOC_RELOAD, wanted, SIZE_MAX, layout);
+                ask_layout(context.file.get(), PINFS_IOC_RELOAD, wanted, place, SIZE_MAX, layout);
             result != 0)
             return result;
         layout.extents = joined(layout.extents, 0, end_of_blocks(context, layout.size_bytes));
@@ -126,7 +129,8 @@ int check_arguments(const pinfs_context& context, std::uint64_t offset_bytes,
     return 0;
 }
 
-/// A map that the daemon knows and that is not among the context's yet.
+/// A map that the daemon is asked for and that is not among the context's yet. If it never gets
+/// there, the daemon is told so.
 class MapUnderWay {
 public:
     explicit MapUnderWay(pinfs_context& context) : context_(context) {
@@ -134,37 +138,83 @@ public:
         context_.maps_under_way++;
     }
     ~MapUnderWay() {
-        const std::lock_guard hold{context_.mutex};
-        if (--context_.maps_under_way == 0) context_.early.clear();
+        {
+            const std::lock_guard hold{context_.mutex};
+            if (--context_.maps_under_way == 0) context_.early.clear();
+        }
+        if (!record_) return;
+        const KeptFailure kept;
+        unmap_record(context_, record_->map, record_->offset_bytes, record_->length_bytes);
     }
     MapUnderWay(const MapUnderWay&) = delete;
     MapUnderWay& operator=(const MapUnderWay&) = delete;
 
+    void has_record(const Map& map) {
+        record_ = {.map = map.id,
+                   .offset_bytes = map.file_begin,
+                   .length_bytes = map.length_bytes,
+                   .reserved = {}};
+    }
+    void keep() { record_.reset(); }
+
 private:
     pinfs_context& context_;
+    std::optional<pinfs_ioc_map_range> record_;
+};
+
+/// A map whose addresses go again, unless it is kept: then it is among the context's. The caller
+/// holds the context's mutex.
+class MapBeingPlaced {
+public:
+    MapBeingPlaced(pinfs_context& context, Map map) : context_(context), map_(std::move(map)) {}
+    ~MapBeingPlaced() {
+        std::byte* const address = map_.range.address();
+        if (address == nullptr) return;
+        context_.map_addresses.erase(map_.id);
+        context_.maps.erase(address);
+        durable_end(map_.flush, address);
+        map_.range.release();
+    }
+    MapBeingPlaced(const MapBeingPlaced&) = delete;
+    MapBeingPlaced& operator=(const MapBeingPlaced&) = delete;
+
+    Map& operator*() { return map_; }
+    Map* operator->() { return &map_; }
+    void keep() {
+        std::byte* const address = map_.range.address();
+        Map& kept = context_.maps[address];
+        context_.map_addresses[map_.id] = address;
+        durable_begin(map_.flush, address, map_.range.bytes());
+        kept = std::exchange(map_, {});
+    }
+
+private:
+    pinfs_context& context_;
+    Map map_;
 };
 
 /// The addresses, and among the context's maps. The caller holds the context's mutex.
-int place(pinfs_context& context, Map map, void** addr_out) {
+int place(pinfs_context& context, Map wanted, void** addr_out) {
     const Memory memory = memory_of(context);
-    const Extent* const first = map.extents.empty() ? nullptr : &map.extents.front();
-    if (const int result = map.range.reserve(memory, map.file_begin, map.length_bytes, first);
+    MapBeingPlaced map{context, std::move(wanted)};
+    if (const int result =
+            map->range.reserve(memory, map->file_begin, map->length_bytes, &map->extents.front());
         result != 0)
         return result;
-    const std::uint64_t end = map.file_begin + map.range.bytes();
-    int result = map.range.show(memory, map.protection, map.file_begin, end, map.extents);
-    // A change may have been told before anybody here knew the map.
-    if (result == 0 && std::erase(context.early, map.id) > 0)
-        result = reload(context, map, map.file_begin, map.file_begin + map.length_bytes);
-    if (result != 0) {
-        map.range.release();
+    const std::uint64_t end = map->file_begin + map->range.bytes();
+    if (const int result =
+            map->range.show(memory, map->protection, map->file_begin, end, map->extents);
+        result != 0)
         return result;
+    // A change may have been told before anybody here knew the map.
+    if (context.early.erase(map->id) > 0) {
+        if (const int result =
+                reload(context, *map, map->file_begin, map->file_begin + map->length_bytes);
+            result != 0)
+            return result;
     }
-    std::byte* const address = map.range.address();
-    durable_begin(map.flush, address, map.range.bytes());
-    context.map_addresses[map.id] = address;
-    context.maps[address] = std::move(map);
-    *addr_out = address;
+    *addr_out = map->range.address();
+    map.keep();
     return 0;
 }
 
@@ -187,7 +237,7 @@ int make_map(pinfs_context& context, int fd, std::uint64_t offset_bytes, std::ui
     request.head.length_bytes = length_bytes;
     request.head.flags = flags | (writable ? PINFS_IOC_MAP_WRITE : 0);
     request.head.fd = fd;
-    const MapUnderWay under_way{context};
+    MapUnderWay under_way{context};
     if (const int result = request.ask(fd, PINFS_IOC_MAP); result != 0) return result;
 
     Map map;
@@ -196,18 +246,18 @@ int make_map(pinfs_context& context, int fd, std::uint64_t offset_bytes, std::ui
     map.length_bytes = length_bytes;
     map.protection = protection;
     map.flush = flush_in_force(context.region.flush);
+    {
+        const std::lock_guard hold{context.mutex};
+        if (context.map_addresses.contains(map.id))
+            return senseless(PINFS_IOC_MAP, "its id is another map's");
+    }
+    under_way.has_record(map);
     request.head.offset_bytes = offset_bytes;
     request.head.length_bytes = length_bytes;
-    int result = all_extents(context, request, map.extents);
-    if (result == 0) {
-        const std::lock_guard hold{context.mutex};
-        result = place(context, std::move(map), addr_out);
-    }
-    if (result != 0) {
-        const std::string why = last_failure();
-        unmap_record(context, request.head.id, offset_bytes, length_bytes);
-        fail(-result, "%s", why.c_str());
-    }
+    if (const int result = all_extents(context, request, map.extents); result != 0) return result;
+    const std::lock_guard hold{context.mutex};
+    const int result = place(context, std::move(map), addr_out);
+    if (result == 0) under_way.keep();
     return result;
 }
 
@@ -266,7 +316,7 @@ int follow(pinfs_context& context, pinfs_ioc_event& event) {
     const auto found = context.map_addresses.find(event.id);
     if (found == context.map_addresses.end()) {
         if (event.type == PINFS_EVENT_GONE && context.maps_under_way > 0)
-            context.early.push_back(event.id);
+            context.early.insert(event.id);
         return 0;
     }
     Map& map = context.maps.at(found->second);

@@ -18,6 +18,42 @@ using namespace pinfs::client;
 
 namespace {
 
+int ask_unpin(const pinfs_context& context, PinName pin) {
+    Request<pinfs_ioc_pin_name> request;
+    request.head.id = pin.id;
+    request.head.generation = pin.generation;
+    return request.ask(context.file.get(), PINFS_IOC_UNPIN);
+}
+
+/// A pin that the daemon has made and that ends again, unless it is kept.
+class PinUnderWay {
+public:
+    PinUnderWay(const pinfs_context& context, std::uint32_t owner, PinName pin)
+        : context_(context), of_context_(owner == PINFS_OWNER_CONTEXT), pin_(pin) {}
+    ~PinUnderWay() {
+        if (kept_) return;
+        const KeptFailure kept;
+        ask_unpin(context_, pin_);
+        if (of_context_) remove_pin(context_.name, pin_);
+    }
+    PinUnderWay(const PinUnderWay&) = delete;
+    PinUnderWay& operator=(const PinUnderWay&) = delete;
+
+    /// Among the context's.
+    int note() {
+        if (!of_context_ || add_pin(context_.name, pin_)) return 0;
+        kept_ = true;  // not this call's to end
+        return senseless(PINFS_IOC_PIN, "its name is another pin's");
+    }
+    void keep() { kept_ = true; }
+
+private:
+    const pinfs_context& context_;
+    const bool of_context_;
+    const PinName pin_;
+    bool kept_ = false;
+};
+
 int make_pin(pinfs_context* context, int fd, struct pinfs_pin* pin) {
     struct pinfs_pin out {};
     if (const int result = check(context); result != 0) return result;
@@ -39,26 +75,27 @@ int make_pin(pinfs_context* context, int fd, struct pinfs_pin* pin) {
     request.head.offset_bytes = out.offset_bytes;
     request.head.length_bytes = out.length_bytes;
     request.head.user_data = out.user_data;
+    const pinfs_ioc_pin asked = request.head;
     if (const int result = request.ask(fd, PINFS_IOC_PIN); result != 0) return result;
+    PinUnderWay under_way{*context, out.owner, {request.head.id, request.head.generation}};
+    if (const int result = under_way.note(); result != 0) return result;
+    if (const int result = check_pin(context->region, asked, request.head); result != 0)
+        return result;
     out.offset_bytes = request.head.offset_bytes;
     out.length_bytes = request.head.length_bytes;
     out.id = request.head.id;
     out.generation = request.head.generation;
     out.extent_count = request.head.extent_count;
     std::copy(std::begin(request.head.secret), std::end(request.head.secret), out.secret);
-    if (out.owner == PINFS_OWNER_CONTEXT) add_pin(context->id, {out.id, out.generation});
+    under_way.keep();
     give(out, pin);
     return 0;
 }
 
 int end_pin(pinfs_context* context, PinName pin) {
     if (const int result = check(context); result != 0) return result;
-    Request<pinfs_ioc_pin_name> request;
-    request.head.id = pin.id;
-    request.head.generation = pin.generation;
-    if (const int result = request.ask(context->file.get(), PINFS_IOC_UNPIN); result != 0)
-        return result;
-    remove_pin(context->id, pin);
+    if (const int result = ask_unpin(*context, pin); result != 0) return result;
+    remove_pin(context->name, pin);
     return 0;
 }
 
@@ -71,13 +108,13 @@ int adopt_pin(pinfs_context* context, PinName pin, const std::uint8_t* secret) {
         std::copy(secret, secret + sizeof(request.head.secret), request.head.secret);
     if (const int result = request.ask(context->file.get(), PINFS_IOC_ADOPT); result != 0)
         return result;
-    add_pin(context->id, pin);
+    add_pin(context->name, pin);
     return 0;
 }
 
 int transfer_pin(pinfs_context* from, PinName pin, int to_context_fd) {
     if (const int result = check(from); result != 0) return result;
-    std::uint64_t to = 0;
+    ContextName to;
     if (const int result = context_behind(to_context_fd, to); result != 0) return result;
     Request<pinfs_ioc_adopt> request;
     request.head.id = pin.id;
@@ -85,7 +122,7 @@ int transfer_pin(pinfs_context* from, PinName pin, int to_context_fd) {
     std::copy(std::begin(from->token), std::end(from->token), request.head.secret);
     if (const int result = request.ask(to_context_fd, PINFS_IOC_RECEIVE); result != 0)
         return result;
-    remove_pin(from->id, pin);
+    remove_pin(from->name, pin);
     add_pin(to, pin);
     return 0;
 }
@@ -97,8 +134,8 @@ ssize_t pin_extents(pinfs_context* context, PinName pin, std::uint64_t first, st
     wanted.id = pin.id;
     wanted.generation = pin.generation;
     wanted.first = first;
-    if (const int result =
-            ask_layout(context->file.get(), PINFS_IOC_PIN_EXTENTS, wanted, limit, layout);
+    if (const int result = ask_layout(context->file.get(), PINFS_IOC_PIN_EXTENTS, wanted,
+                                      anywhere(context->region), limit, layout);
         result != 0)
         return result;
     return static_cast<ssize_t>(layout.extents.size());

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "lib/answers.h"
 #include "lib/pinfs/pinfs.h"
 #include "lib/pinfs/protocol.h"
 
@@ -41,10 +42,11 @@ struct Layout {
     std::vector<pinfs_ioc_extent> extents;
 };
 
-/// Asks for the extents from number `wanted.first` on, `limit` at most. Where the layout moves
-/// between two pages it starts anew; -EAGAIN if that goes on.
-int ask_layout(int fd, unsigned request, const pinfs_ioc_layout& wanted, std::size_t limit,
-               Layout& layout);
+/// Asks for the extents from number `wanted.first` on, `limit` at most, all in `place`; goes on
+/// behind those that `layout` has. Where the layout moves between two pages it starts anew; -EAGAIN
+/// if that goes on.
+int ask_layout(int fd, unsigned request, const pinfs_ioc_layout& wanted, const Place& place,
+               std::size_t limit, Layout& layout);
 
 /// As programs see it.
 inline pinfs_extent public_extent(const pinfs_ioc_extent& extent) {

@@ -8,8 +8,8 @@
  *
  * Calls return 0, or a count, on success and -errno on failure; errno itself is untouched. After a
  * failure nothing has changed, and pinfs_last_error() says in one sentence which rule it was and
- * who holds what. Every call may be made from any thread; none but pinfs_context_next_event()
- * waits for another program.
+ * who holds what. Any call may fail with -EPROTO: the daemon's answer makes no sense. Every call
+ * may be made from any thread; none but pinfs_context_next_event() waits for another program.
  *
  * Structs start from PINFS_INIT, which notes their size: a program may have a shorter struct than
  * the library (what it lacks counts as zero), or a longer one if what the library does not know is

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <csignal>
@@ -153,6 +154,31 @@ TEST_CASE("a pin that is not allowed says why", "[mount][library]") {
     CHECK(pinfs_unpin(context.get(), pin.id, pin.generation) == -ENOENT);
     CHECK(pinfs_pin_transfer(context.get(), 1, 1, file.fd()) == -ENOTTY);
     CHECK(pinfs_pin_transfer(context.get(), 1, 1, -1) == -EBADF);
+}
+
+TEST_CASE("contexts of two mounts have pins of their own, whatever their numbers",
+          "[mount][library]") {
+    std::array<KernelMount, 2> mounts;
+    std::array<pinfs_context*, 2> contexts{};
+    for (std::size_t i = 0; i < 2; ++i) {
+        mounts[i].mount();
+        const TestFile file{mounts[i].path("f")};
+        file.resize(4 * kBlock);
+        REQUIRE(pinfs_context_open(mounts[i].root().c_str(), 0, &contexts[i]) == 0);
+        struct pinfs_lease lease = PINFS_INIT(struct pinfs_lease);
+        lease.flags = kExclusive;
+        REQUIRE(pinfs_lease_set(contexts[i], file.fd(), &lease) == 0);
+        struct pinfs_pin pin = PINFS_PIN_INIT;
+        pin.length_bytes = 4 * kBlock;
+        REQUIRE(pinfs_pin(contexts[i], file.fd(), &pin) == 0);
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+        const TestFile file{mounts[i].path("f")};
+        CHECK(ftruncate(file.fd(), 0) == -1);
+        CHECK(errno == EBUSY);
+        pinfs_context_close(contexts[i]);
+        CHECK(ftruncate(file.fd(), 0) == 0);
+    }
 }
 
 TEST_CASE("a pin goes to another context, and ends with that one", "[mount][library]") {

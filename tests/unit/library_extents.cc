@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What libpinfs does with extents that no daemon should answer: each field is a case, and the pages
+// of an answer. -EPROTO, a sentence that says where, nothing left behind, and the library works.
+#include <array>
+#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tests/support/answering_client.h"
+
+namespace {
+
+using namespace pinfs::test;
+
+constexpr std::uint64_t kBlock = AnsweringDaemon::kBlock;
+constexpr std::uint64_t kRegionBytes = AnsweringDaemon::kRegionBlocks * kBlock;
+constexpr std::uint64_t kNever = std::uint64_t{1} << 62;
+
+// Fields of answers with extents; `Head` has total and count.
+template <class Head>
+std::vector<Case<Head>> cases_of_extents() {
+    return {
+        {"extents where",
+         [](auto& answer) {
+             answer.head.count = 1000;
+         }},
+        {"4611686018427387904 extents in all",
+         [](auto& answer) {
+             answer.head.total = kNever;
+         }},
+        {"more extents than",
+         [](auto& answer) {
+             answer.head.total = 2;
+         }},
+        {"none of the 3 extents",
+         [](auto& answer) {
+             answer.head.count = 0;
+         }},
+        {"extent 1 is empty",
+         [](auto& answer) {
+             answer.extents[1].length_bytes = 0;
+         }},
+        {"extent 1 is not whole blocks",
+         [](auto& answer) {
+             answer.extents[1].length_bytes = 1;
+         }},
+        {"extent 2 lies outside of the range",
+         [](auto& answer) {
+             answer.extents[2].length_bytes = kNever;
+         }},
+        {"extent 2 lies outside of the range",
+         [](auto& answer) {
+             answer.extents[2].length_bytes = 0 - 4 * kBlock;
+         }},
+        {"extent 1 does not begin where a unit of the file",
+         [](auto& answer) {
+             answer.extents[1].file_offset_bytes += 512;
+         }},
+        {"extent 2 lies outside of the range",
+         [](auto& answer) {
+             answer.extents[2].file_offset_bytes = 0 - kBlock;
+         }},
+        {"extent 1 begins before the last one ends",
+         [](auto& answer) {
+             answer.extents[1] = answer.extents[0];
+         }},
+        {"extent 1 does not begin where a unit of the region",
+         [](auto& answer) {
+             answer.extents[1].region_offset_bytes += 1;
+         }},
+        {"extent 1 lies outside of the region",
+         [](auto& answer) {
+             answer.extents[1].region_offset_bytes = kRegionBytes;
+         }},
+        {"extent 1 lies outside of the region",
+         [](auto& answer) {
+             answer.extents[1].region_offset_bytes = 0 - kBlock;
+         }},
+        {"extent 1 has the region's superblock",
+         [](auto& answer) {
+             answer.extents[1].region_offset_bytes = 0;
+         }},
+    };
+}
+
+TEST_CASE("no field of MAP is believed unseen", "[library][fault]") {
+    Client client;
+    auto cases = cases_of_extents<pinfs_ioc_map>();
+    const std::vector<Case<pinfs_ioc_map>> more{
+        {"the map has no id",
+         [](auto& answer) {
+             answer.head.id = 0;
+         }},
+        {"generation 0",
+         [](auto& answer) {
+             answer.head.generation = 0;
+         }},
+        {"it has no extents",
+         [](auto& answer) {
+             answer.head.count = answer.head.total = 0;
+         }},
+        {"not all of the map",
+         [](auto& answer) {
+             answer.head.count = answer.head.total = 2;
+         }},
+        {"not all of the map",
+         [](auto& answer) {
+             answer.head.count = answer.head.total = 2;
+             answer.extents[0] = answer.extents[1];
+             answer.extents[1] = answer.extents[2];
+         }},
+        {"extent 1 follows a hole",
+         [](auto& answer) {
+             answer.head.count = answer.head.total = 2;
+             answer.extents[1] = answer.extents[2];
+         }},
+    };
+    cases.insert(cases.end(), more.begin(), more.end());
+    for (const auto& [what, change] : cases) {
+        CAPTURE(what);
+        client.daemon.change = changed<pinfs_ioc_map>(PINFS_IOC_MAP, change);
+        void* address = nullptr;
+        check_refused(client.map(4, 3, &address), what);
+        CHECK(address == nullptr);
+        if (std::string{what} == "the map has no id") client.check_guard_is_left();
+        client.check_map_works();
+    }
+}
+
+TEST_CASE("no field of RELOAD is believed unseen, and the event comes again", "[library][fault]") {
+    Client client;
+    void* address = nullptr;
+    REQUIRE(client.map(4, 3, &address) == 0);
+    auto cases = cases_of_extents<pinfs_ioc_layout>();
+    cases.push_back({"generation 0", [](auto& answer) {
+                         answer.head.generation = 0;
+                     }});
+    cases.push_back({"the file has 18446744073709551615 bytes", [](auto& answer) {
+                         answer.head.size_bytes = UINT64_MAX;
+                     }});
+    for (const auto& [what, change] : cases) {
+        CAPTURE(what);
+        client.daemon.events.push_back({.type = PINFS_EVENT_GONE,
+                                        .reserved = 0,
+                                        .id = 2,
+                                        .user_data = 0,
+                                        .offset_bytes = 0,
+                                        .length_bytes = 0,
+                                        .deadline_ns = 0});
+        client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_RELOAD, change);
+        struct pinfs_event event = PINFS_INIT(struct pinfs_event);
+        check_refused(pinfs_context_next_event(client.context, &event, 0), what);
+        CHECK(Client::block_at(address, 2) == 6);
+        client.daemon.change = {};
+        CHECK(pinfs_context_next_event(client.context, &event, 0) == 1);
+        CHECK(event.type == PINFS_EVENT_GONE);
+        CHECK(event.user_data == reinterpret_cast<std::uintptr_t>(address));
+        CHECK(pinfs_context_next_event(client.context, &event, 0) == 0);
+        CHECK(Client::block_at(address, 2) == 6);
+    }
+    CHECK(pinfs_unmap(client.context, address, 3 * kBlock) == 0);
+}
+
+TEST_CASE("no field of LAYOUT is believed unseen", "[library][fault]") {
+    Client client;
+    auto cases = cases_of_extents<pinfs_ioc_layout>();
+    cases.push_back({"generation 0", [](auto& answer) {
+                         answer.head.generation = 0;
+                     }});
+    cases.push_back({"the file has", [](auto& answer) {
+                         answer.head.size_bytes = kNever * 2;
+                     }});
+    std::array<pinfs_extent, 8> extents{};
+    for (const auto& [what, change] : cases) {
+        CAPTURE(what);
+        client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_LAYOUT, change);
+        check_refused(pinfs_layout(client.context, client.daemon.file(), 4 * kBlock, 3 * kBlock,
+                                   extents.data(), extents.size(), nullptr),
+                      what);
+        check_refused(pinfs_layout(client.context, client.daemon.file(), 4 * kBlock, 3 * kBlock,
+                                   nullptr, 0, nullptr),
+                      what);
+    }
+    client.daemon.change = {};
+    // Up to the end of what a file may have, and past it.
+    CHECK(pinfs_layout(client.context, client.daemon.file(), kBlock * 998, INT64_MAX - kBlock * 999,
+                       extents.data(), extents.size(), nullptr) == 2);
+    CHECK(extents[1].region_offset_bytes == AnsweringDaemon::place_of(999));
+    CHECK(pinfs_layout(client.context, client.daemon.file(), UINT64_MAX - kBlock, 1, nullptr, 0,
+                       nullptr) == 0);
+}
+
+TEST_CASE("no field of PIN_EXTENTS is believed unseen", "[library][fault]") {
+    Client client;
+    struct pinfs_pin pin = PINFS_PIN_INIT;
+    pin.offset_bytes = 4 * kBlock;
+    pin.length_bytes = 3 * kBlock;
+    REQUIRE(pinfs_pin(client.context, client.daemon.file(), &pin) == 0);
+    void* address = nullptr;
+    REQUIRE(client.map(4, 3, &address) == 0);
+    auto cases = cases_of_extents<pinfs_ioc_layout>();
+    cases.push_back({"generation 6", [](auto& answer) {
+                         answer.head.generation = 6;
+                     }});
+    cases.push_back({"extent 1 follows a hole", [](auto& answer) {
+                         answer.extents[1].file_offset_bytes += kBlock;
+                     }});
+    std::array<pinfs_extent, 8> extents{};
+    std::array<iovec, 8> pieces{};
+    for (const auto& [what, change] : cases) {
+        CAPTURE(what);
+        client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_PIN_EXTENTS, change);
+        // Where the range is not known, only the address space ends.
+        if (std::string{what}.find("outside of the range") != std::string::npos) continue;
+        check_refused(pinfs_pin_extents(client.context, pin.id, pin.generation, 0, extents.data(),
+                                        extents.size()),
+                      what);
+        check_refused(pinfs_pin_iovec(client.context, pin.id, pin.generation, 0, pieces.data(),
+                                      pieces.size()),
+                      what);
+    }
+    client.daemon.change = {};
+    CHECK(pinfs_pin_iovec(client.context, pin.id, pin.generation, kBlock, pieces.data(),
+                          pieces.size()) == 3);
+    CHECK(pieces[1].iov_base == static_cast<std::byte*>(address) + kBlock);
+    CHECK(pinfs_pin_extents(client.context, pin.id, pin.generation, 3, extents.data(), 8) == 0);
+    CHECK(pinfs_unmap(client.context, address, 3 * kBlock) == 0);
+    CHECK(pinfs_unpin(client.context, pin.id, pin.generation) == 0);
+}
+
+TEST_CASE("extents as long as the address space make no pieces", "[library][fault]") {
+    Client client;
+    struct pinfs_pin pin = PINFS_PIN_INIT;
+    pin.length_bytes = kBlock;
+    REQUIRE(pinfs_pin(client.context, client.daemon.file(), &pin) == 0);
+    const auto lengthen = [](auto& answer) {
+        answer.extents[0].length_bytes = kNever;
+    };
+    void* address = nullptr;
+    client.daemon.change = changed<pinfs_ioc_map>(PINFS_IOC_MAP, lengthen);
+    check_refused(client.map(0, 1, &address), "extent 0 lies outside of the range");
+    client.daemon.change = {};
+    REQUIRE(client.map(0, 1, &address) == 0);
+    client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_PIN_EXTENTS, lengthen);
+    iovec piece{};
+    check_refused(pinfs_pin_iovec(client.context, pin.id, pin.generation, kBlock, &piece, 1),
+                  "extent 0 lies outside of the region");
+    CHECK(pinfs_unmap(client.context, address, kBlock) == 0);
+}
+
+TEST_CASE("an answer in pages is put together, and anew where its pages do not fit together",
+          "[library]") {
+    Client client;
+    std::array<pinfs_extent, 10> extents{};
+    const auto ask = [&] {
+        return pinfs_layout(client.context, client.daemon.file(), 0, 10 * kBlock, extents.data(),
+                            extents.size(), nullptr);
+    };
+    client.daemon.extents_per_page = 3;
+    REQUIRE(ask() == 10);
+    CHECK(client.daemon.requests(PINFS_IOC_LAYOUT) == 4);
+    for (std::uint64_t i = 0; i < 10; ++i)
+        CHECK(extents[i].region_offset_bytes == AnsweringDaemon::place_of(i));
+
+    SECTION("a hole was filled between two pages") {
+        int pages = 0;
+        client.daemon.change = changed<pinfs_ioc_layout>(
+            PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.total -= ++pages == 2; });
+        CHECK(ask() == 10);
+        CHECK(extents[9].region_offset_bytes == AnsweringDaemon::place_of(9));
+        CHECK(pages == 6);
+    }
+    SECTION("a page goes back") {
+        int pages = 0;
+        client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_LAYOUT, [&pages](auto& answer) {
+            if (++pages == 2) answer.extents[0].file_offset_bytes = 0;
+        });
+        CHECK(ask() == 10);
+        CHECK(pages == 6);
+    }
+    SECTION("it never ends") {
+        int pages = 0;
+        client.daemon.change = changed<pinfs_ioc_layout>(
+            PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.total -= ++pages % 2 == 0; });
+        CHECK(ask() == -EAGAIN);
+        CHECK(pages < 500);
+    }
+    SECTION("another generation") {
+        int pages = 0;
+        client.daemon.change = changed<pinfs_ioc_layout>(
+            PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.generation += ++pages == 2; });
+        check_refused(ask(), "generation 2");
+    }
+    SECTION("a pin's pages") {
+        struct pinfs_pin pin = PINFS_PIN_INIT;
+        pin.length_bytes = 10 * kBlock;
+        REQUIRE(pinfs_pin(client.context, client.daemon.file(), &pin) == 0);
+        CHECK(pinfs_pin_extents(client.context, pin.id, pin.generation, 0, extents.data(), 10) ==
+              10);
+        CHECK(pinfs_pin_extents(client.context, pin.id, pin.generation, 8, extents.data(), 10) ==
+              2);
+        int pages = 0;
+        client.daemon.change = changed<pinfs_ioc_layout>(
+            PINFS_IOC_PIN_EXTENTS, [&pages](auto& answer) { answer.head.total += ++pages == 2; });
+        check_refused(
+            pinfs_pin_extents(client.context, pin.id, pin.generation, 0, extents.data(), 10),
+            "the layout of a pin has changed");
+    }
+    SECTION("a map's pages") {
+        void* address = nullptr;
+        REQUIRE(client.map(0, 10, &address) == 0);
+        for (std::uint64_t i = 0; i < 10; ++i) CHECK(Client::block_at(address, i) == i);
+        CHECK(pinfs_unmap(client.context, address, 10 * kBlock) == 0);
+    }
+}
+
+}  // namespace
