@@ -74,6 +74,10 @@ TEST_CASE("no edit of a file system brings the judge, a mount or a repair down",
     try_all("image", fuzz::try_image);
 }
 
+TEST_CASE("no answer of a daemon brings libpinfs down", "[library][fault]") {
+    try_all("client", fuzz::try_client);
+}
+
 TEST_CASE("no ioctl brings the daemon down", "[fuse][fault]") { try_all("ioctl", fuzz::try_ioctl); }
 
 }  // namespace

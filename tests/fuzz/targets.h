@@ -9,6 +9,7 @@
 
 namespace pinfs::fuzz {
 
+void try_client(std::span<const std::uint8_t> bytes);
 void try_image(std::span<const std::uint8_t> bytes);
 void try_ioctl(std::span<const std::uint8_t> bytes);
 
