@@ -64,9 +64,10 @@ enum class Part : std::uint8_t {
 
 class Round {
 public:
+    /// `looked_for_chunks`: in a round before, for all that are in no index.
     Round(pmem::Region& region, checking::Survey& survey, const RepairOptions& options,
-          RepairReport& report)
-        : work_(region, survey, options, report) {}
+          RepairReport& report, bool& looked_for_chunks)
+        : work_(region, survey, options, report), looked_for_chunks_(looked_for_chunks) {}
 
     /// True if the region was changed.
     Expected<bool> run() {
@@ -100,6 +101,7 @@ private:
     Work work_;
     std::map<Part, std::vector<Finding>> findings_;
     std::optional<bool> lost_chunks_;
+    bool& looked_for_chunks_;
     bool stuck_ = false;
 };
 
@@ -125,6 +127,7 @@ Expected<bool> Round::repair(Part part) {
             return repair_state(work_);
         case Part::tables: {
             const bool changed = TRY(repair_table(work_, media::kTableInodes));
+            looked_for_chunks_ |= lost_chunks_.value_or(false);
             return TRY(repair_table(work_, media::kTableRecords)) || changed;
         }
         case Part::records:
@@ -150,8 +153,10 @@ bool Round::is_of_records(const Finding& finding) const {
            work_.is_whole(header, media::kChunkMagic) && header.table == media::kTableRecords;
 }
 
-// Chunks of inodes that are in no index: then names that are missing are not missing.
+// Chunks of inodes that are in no index: then names that are missing are not missing. What was not
+// of use when they were looked for never is.
 bool Round::has_lost_chunks() {
+    if (looked_for_chunks_) return false;
     if (lost_chunks_) return *lost_chunks_;
     lost_chunks_ = false;
     if (!work_.survey.state) return false;
@@ -250,13 +255,15 @@ Expected<RepairReport> repair(pmem::Region& region, const RepairOptions& options
     RepairReport report;
     try {
         std::set<std::size_t> seen;
+        bool looked_for_chunks = false;
         while (true) {
             const auto survey = TRY(checking::Survey::make(region, all));
             bool changed = false;
             // What the rounds before did not help against is left.
-            const std::string looks = repairing::looks_of(survey->report);
+            const std::string looks =
+                repairing::looks_of(survey->report) + (looked_for_chunks ? "looked" : "");
             if (!survey->report.clean() && seen.insert(std::hash<std::string>{}(looks)).second) {
-                const auto done = Round(region, *survey, options, report).run();
+                const auto done = Round(region, *survey, options, report, looked_for_chunks).run();
                 if (!done && done.error().cause != Cause::no_space &&
                     done.error().cause != Cause::no_inodes)
                     return std::unexpected(done.error());
