@@ -89,7 +89,7 @@ class Suite:
 KERNELS = {
     "6.1": ("bookworm", "linux-image-amd64", "linux-image-6.1", None),
     "6.12": ("bookworm-backports", "linux-image-amd64", "linux-image-6.12", None),
-    "7.2": ("sid", "linux-image-amd64", "linux-image-7.2", ("linux-binary-", "linux-modules-")),
+    "7.2": ("sid", "linux-image-amd64", "linux-image-7.2", ("linux-base-", "linux-binary-", "linux-modules-")),
 }
 
 
