@@ -427,6 +427,46 @@ TEST_CASE("a line of fstab mounts for root and, with user, for a user", "[mount]
     mounted.check();
 }
 
+TEST_CASE("a user's supervised mount outlives its daemon, and its user upgrades it",
+          "[mount][system][supervised]") {
+    System::get();
+    KernelMount mounted;
+    const auto user = some_user();
+    if (!user) {
+        WARN("not tried: users of this machine may not mount, or there is none");
+        return;
+    }
+    mounted.mount();
+    REQUIRE(chmod(mounted.root().c_str(), 0777) == 0);
+    mounted.unmount();
+    REQUIRE(chown(mounted.region().c_str(), *user, *user) == 0);
+    REQUIRE(chown(mounted.root().c_str(), *user, *user) == 0);
+    silently({"pinfs", "mount", "--supervise", mounted.region(), mounted.root()}, *user);
+    for (const char* word : {"nosuid", "nodev"}) CHECK(shows(mounted, word));
+    const std::string file = mounted.path("f");
+    silently({"dd", "if=/dev/zero", "of=" + file, "bs=4096", "count=3", "status=none"}, *user);
+    const auto size = [&] {
+        return run({"stat", "-c", "%s", file}, *user).out;
+    };
+    CHECK(size() == "12288\n");
+
+    const pid_t first = mounted.daemon();
+    REQUIRE(kill(first, SIGKILL) == 0);
+    CHECK(size() == "12288\n");  // waits for the next daemon
+    const pid_t second = mounted.daemon();
+    CHECK(second != first);
+    CHECK(has(succeed({"pinfs", "upgrade", mounted.root()}, *user).out, " -> "));
+    CHECK(size() == "12288\n");
+    CHECK(mounted.daemon() != second);
+    const Ran strangers = run({"pinfs", "upgrade", mounted.root()}, *user + 1);
+    CHECK(strangers.status == 32);
+    CHECK(has(strangers.err, mounted.root()));
+
+    silently({"pinfs", "umount", mounted.root()}, *user);
+    CHECK(!mounted.is_mounted());
+    mounted.check();
+}
+
 TEST_CASE("nofail passes over a region that is not there", "[mount][system]") {
     System& system = System::get();
     KernelMount mounted;

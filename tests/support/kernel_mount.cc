@@ -28,6 +28,7 @@
 #include <thread>
 
 #include "fs/fuse/mount_table.h"
+#include "fs/fuse/session.h"
 #include "fs/pmem/region.h"
 
 namespace pinfs::test {
@@ -46,6 +47,29 @@ struct Leftover {
 };
 std::array<Leftover, 16> leftovers;
 
+// The kernel's switch for FUSE over io_uring.
+constexpr const char* kRingSwitch = "/sys/module/fuse/parameters/enable_uring";
+std::atomic<bool> rings_were_off{false};
+
+/// Safe in a signal handler.
+bool set_ring_switch(char value) {
+    const int descriptor = open(kRingSwitch, O_WRONLY | O_CLOEXEC);
+    const bool done = descriptor >= 0 && write(descriptor, &value, 1) == 1;
+    if (descriptor >= 0) close(descriptor);
+    return done;
+}
+
+/// Whether mounts can be over io_uring now: turned on if it was off, until restore_rings.
+bool allow_rings() {
+    char value = 0;
+    std::ifstream{kRingSwitch} >> value;
+    if (value == 'N') rings_were_off = set_ring_switch('Y');
+    return value == 'Y' || rings_were_off;
+}
+void restore_rings() {
+    if (rings_were_off.exchange(false)) set_ring_switch('N');
+}
+
 void clean_up_and_end(int signal) {
     for (Leftover& leftover : leftovers) {
         if (!leftover.used.load()) continue;
@@ -55,6 +79,7 @@ void clean_up_and_end(int signal) {
         rmdir(leftover.mountpoint);
         rmdir(leftover.directory);
     }
+    restore_rings();
     constexpr char kText[] = "ended by a signal or too slow; mounts were taken away\n";
     if (write(STDERR_FILENO, kText, sizeof(kText) - 1) < 0) _exit(1);
     _exit(128 + signal);
@@ -114,11 +139,19 @@ struct Environment : Catch::TestEventListenerBase {
         if (device < 0 && why.empty())
             why = std::string{"/dev/fuse cannot be opened: "} + strerror(errno);
         if (device >= 0) close(device);
+        const char* options = std::getenv("PINFS_TEST_MOUNT_OPTIONS");
+        if (why.empty() && options != nullptr && std::strstr(options, "io_uring") != nullptr) {
+            if (!fuse::built_with_io_uring())
+                why = "this build has no FUSE over io_uring";
+            else if (!allow_rings())
+                why = "this kernel has no FUSE over io_uring, or enable_uring cannot be written";
+        }
         if (!why.empty()) skip(program.name, why);
         for (const int signal : {SIGALRM, SIGTERM, SIGINT, SIGHUP})
             std::signal(signal, clean_up_and_end);
         alarm(alarm_seconds());
     }
+    void testRunEnded(const Catch::TestRunStats& /*all*/) override { restore_rings(); }
 
     [[noreturn]] static void skip(const std::string& program, const std::string& why) {
         std::fprintf(stderr, "skipped: %s\n", why.c_str());
