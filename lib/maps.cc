@@ -197,8 +197,9 @@ private:
 int place(pinfs_context& context, Map wanted, void** addr_out) {
     const Memory memory = memory_of(context);
     MapBeingPlaced map{context, std::move(wanted)};
-    if (const int result =
-            map->range.reserve(memory, map->file_begin, map->length_bytes, &map->extents.front());
+    // None, where the file was cut meanwhile.
+    const Extent* const first = map->extents.empty() ? nullptr : &map->extents.front();
+    if (const int result = map->range.reserve(memory, map->file_begin, map->length_bytes, first);
         result != 0)
         return result;
     const std::uint64_t end = map->file_begin + map->range.bytes();

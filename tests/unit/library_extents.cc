@@ -309,6 +309,13 @@ TEST_CASE("an answer in pages is put together, and anew where its pages do not f
             pinfs_pin_extents(client.context, pin.id, pin.generation, 0, extents.data(), 10),
             "the layout of a pin has changed");
     }
+    SECTION("of a file that was cut between two") {
+        client.daemon.change = changed<pinfs_ioc_layout>(
+            PINFS_IOC_RELOAD, [](auto& answer) { answer.head.size_bytes = 0; });
+        void* address = nullptr;
+        REQUIRE(client.map(0, 10, &address) == 0);
+        CHECK(pinfs_unmap(client.context, address, 10 * kBlock) == 0);
+    }
     SECTION("a map's pages") {
         void* address = nullptr;
         REQUIRE(client.map(0, 10, &address) == 0);
