@@ -22,7 +22,8 @@ using namespace pinfs;
 using namespace pinfs::test;
 
 constexpr std::size_t kEditsMax = 16;
-constexpr std::size_t kNamesMax = 250;
+constexpr std::size_t kNamesMax = 100;
+constexpr std::size_t kNamesOfDirectoryMax = 24;
 
 /// One of everything, and what of it a run has changed.
 class Image : public pmem::Observer {
@@ -82,12 +83,14 @@ private:
 void exercise(Volume& volume) {
     std::vector<std::pair<Ino, std::string>> names;
     std::vector<Ino> directories{kRootIno};
-    for (std::size_t i = 0; i < directories.size() && names.size() < kNamesMax; ++i)
+    for (std::size_t i = 0; i < directories.size() && names.size() < kNamesMax; ++i) {
+        const std::size_t end = std::min(kNamesMax, names.size() + kNamesOfDirectoryMax);
         (void)volume.read_directory(directories[i], 2, [&](const DirectoryItem& item) {
             names.emplace_back(directories[i], item.name);
             if (S_ISDIR(item.mode)) directories.push_back(item.ino);
-            return names.size() < kNamesMax;
+            return names.size() < end;
         });
+    }
     Bytes buffer(20000);
     for (std::size_t i = 0; i < names.size(); ++i) {
         const auto& [parent, name] = names[i];
