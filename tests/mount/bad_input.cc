@@ -17,6 +17,7 @@
 #include "fs/checksum.h"
 #include "fs/format/superblock.h"
 #include "tests/support/kernel_mount.h"
+#include "tests/support/region_bytes.h"
 
 using namespace pinfs;
 using namespace pinfs::test;
@@ -33,21 +34,16 @@ void check_refused(const Ran& ran, int status, const std::string& part) {
 }
 
 void overwrite(const std::string& path, std::uint64_t offset, std::span<const std::byte> bytes) {
-    const int file = open(path.c_str(), O_WRONLY | O_CLOEXEC);
-    REQUIRE(file >= 0);
-    REQUIRE(pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(offset)) ==
-            static_cast<ssize_t>(bytes.size()));
-    close(file);
+    const RegionBytes region{path};
+    std::ranges::copy(bytes, region.get().subspan(offset).begin());
 }
 
 using SuperblockBytes = std::array<std::byte, sizeof(media::Superblock)>;
 
 SuperblockBytes superblock_of(const std::string& path, std::uint64_t offset) {
     SuperblockBytes bytes;
-    std::ifstream file{path, std::ios::binary};
-    file.seekg(static_cast<std::streamoff>(offset));
-    file.read(reinterpret_cast<char*>(bytes.data()), bytes.size());
-    REQUIRE(file.good());
+    const RegionBytes region{path};
+    std::memcpy(bytes.data(), region.get().data() + offset, bytes.size());
     return bytes;
 }
 
@@ -60,7 +56,7 @@ void seal(SuperblockBytes& bytes) {
 
 TEST_CASE("options that are unknown or not available are named", "[mount][bad input]") {
     KernelMount mounted;
-    const std::string before = contents(mounted.region());
+    const std::string before = RegionBytes{mounted.region()}.copy();
     check_refused(mounted.try_mount("rw,colour=red"), 1, "unknown option 'colour=red'");
     check_refused(mounted.try_mount("auto_unmount"), 1, "'auto_unmount'");
     check_refused(mounted.try_mount("durability=posix"), 1, "'durability=posix' is reserved");
@@ -76,19 +72,19 @@ TEST_CASE("options that are unknown or not available are named", "[mount][bad in
     std::ifstream{"/sys/module/fuse/parameters/enable_uring"} >> allowed;
     if (allowed == 'N') check_refused(mounted.try_mount("io_uring"), 2, "enable_uring");
     CHECK(!mounted.is_mounted());
-    CHECK((contents(mounted.region()) == before));
+    CHECK((RegionBytes{mounted.region()}.copy() == before));
 }
 
 TEST_CASE("mount points that are none are named", "[mount][bad input]") {
     KernelMount mounted;
-    const std::string before = contents(mounted.region());
+    const std::string before = RegionBytes{mounted.region()}.copy();
     const std::string file = mounted.outside("file");
     write_file(file, "x");
     check_refused(run({"pinfs", "mount", mounted.region(), mounted.outside("none")}), 32,
                   mounted.outside("none"));
     check_refused(run({"pinfs", "mount", mounted.region(), file}), 32,
                   file + " is not a directory");
-    CHECK((contents(mounted.region()) == before));
+    CHECK((RegionBytes{mounted.region()}.copy() == before));
 }
 
 TEST_CASE("regions that are none are named and not written", "[mount][bad input]") {
@@ -124,12 +120,12 @@ TEST_CASE("regions that are none are named and not written", "[mount][bad input]
     check("/dev/null");
 }
 
-TEST_CASE("a region cut short is refused", "[mount][bad input]") {
+TEST_CASE("a region cut short is refused", "[mount][bad input][resizes region]") {
     KernelMount mounted;
     REQUIRE(truncate(mounted.region().c_str(), 32 << 20) == 0);
-    const std::string before = contents(mounted.region());
+    const std::string before = RegionBytes{mounted.region()}.copy();
     check_refused(mounted.try_mount(), 32, "shorter than its superblock says");
-    CHECK((contents(mounted.region()) == before));
+    CHECK((RegionBytes{mounted.region()}.copy() == before));
 }
 
 TEST_CASE("an unknown incompatible feature is refused, one for writers mounts read-only",
@@ -153,9 +149,9 @@ TEST_CASE("an unknown incompatible feature is refused, one for writers mounts re
         mounted.unmount();
     }
     set_bit(offsetof(media::Superblock, incompatible));
-    const std::string before = contents(mounted.region());
+    const std::string before = RegionBytes{mounted.region()}.copy();
     check_refused(mounted.try_mount(), 32, "incompatible feature");
-    CHECK((contents(mounted.region()) == before));
+    CHECK((RegionBytes{mounted.region()}.copy() == before));
 }
 
 TEST_CASE("any word of the superblock changed: one sentence, or a mount that works",
@@ -164,7 +160,7 @@ TEST_CASE("any word of the superblock changed: one sentence, or a mount that wor
     mounted.mount();
     write_file(mounted.path("f"), "text");
     mounted.unmount();
-    const std::string good = contents(mounted.region());
+    const std::string good = RegionBytes{mounted.region()}.copy();
     int refused = 0;
     for (std::size_t word = 0; word < sizeof(media::Superblock); word += 4)
         for (const bool sealed : {false, true}) {
@@ -201,7 +197,7 @@ TEST_CASE("damage anywhere costs the request, not the daemon", "[mount][bad inpu
         write_file(mounted.path("d/" + std::to_string(i)),
                    noise(static_cast<std::uint64_t>(i), 9000));
     mounted.unmount();
-    const std::string good = contents(mounted.region());
+    const std::string good = RegionBytes{mounted.region()}.copy();
     std::mt19937_64 random{11};
     for (int round = 0; round < 60; ++round) {
         std::string bad = good;
@@ -222,7 +218,8 @@ TEST_CASE("damage anywhere costs the request, not the daemon", "[mount][bad inpu
     }
 }
 
-TEST_CASE("a region truncated under its daemon gives EIO and no crash", "[mount][bad input]") {
+TEST_CASE("a region truncated under its daemon gives EIO and no crash",
+          "[mount][bad input][resizes region]") {
     KernelMount mounted;
     mounted.mount_in_foreground();
     write_file(mounted.path("f"), std::string(40 << 20, 'x'));

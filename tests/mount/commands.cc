@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/kernel_mount.h"
+#include "tests/support/region_bytes.h"
 
 using namespace pinfs::test;
 
@@ -140,7 +140,7 @@ TEST_CASE("tune gives a copy a uuid of its own, and both are mounted", "[mount][
     const std::string copy = mounted.outside("copy");
     const std::string other = mounted.outside("other");
     REQUIRE(mkdir(other.c_str(), 0755) == 0);
-    std::filesystem::copy_file(mounted.region(), copy);
+    write_file(copy, RegionBytes{mounted.region()}.copy());
     mounted.mount();
     CHECK(run({"pinfs", "mount", copy, other}).status == 32);
     const auto tuned =

@@ -3,7 +3,6 @@
 // Errors that a program must be able to tell apart, each reached through the kernel; those of one
 // subject alone stand in its own file.
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -24,6 +23,7 @@
 #include "fs/format/superblock.h"
 #include "tests/support/clients.h"
 #include "tests/support/kernel_mount.h"
+#include "tests/support/region_bytes.h"
 
 using namespace pinfs;
 using namespace pinfs::test;
@@ -38,14 +38,9 @@ long open_and_close(const std::string& path, int flags, mode_t mode = 0644) {
 
 /// Gives inode `ino` of an unmounted region another link count, as only a million links could.
 void set_link_count(const std::string& region, std::uint64_t ino, std::uint32_t count) {
-    const int file = open(region.c_str(), O_RDWR | O_CLOEXEC);
-    struct stat st {};
-    REQUIRE(fstat(file, &st) == 0);
-    const auto bytes = static_cast<std::size_t>(st.st_size);
-    auto* memory =
-        static_cast<std::byte*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
-    REQUIRE(memory != MAP_FAILED);
-    close(file);
+    const RegionBytes all{region};
+    const std::size_t bytes = all.get().size();
+    std::byte* const memory = all.get().data();
     media::Superblock super;
     std::memcpy(&super, memory, sizeof super);
     int found = 0;
@@ -59,7 +54,6 @@ void set_link_count(const std::string& region, std::uint64_t ino, std::uint32_t 
         std::memcpy(memory + at, &inode, sizeof inode);
         ++found;
     }
-    munmap(memory, bytes);
     REQUIRE(found == 1);
 }
 

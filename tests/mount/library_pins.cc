@@ -236,7 +236,8 @@ TEST_CASE("a pin outlives the daemon, and is adopted", "[mount][library]") {
     context = Context{std::move(context)};
 }
 
-TEST_CASE("3.1: who is killed while holes get blocks goes at once", "[mount][library]") {
+TEST_CASE("3.1: who is killed while holes get blocks goes at once",
+          "[mount][library][large region]") {
     KernelMount mounted{2048, {"--sparse"}};
     mounted.mount();
     constexpr std::uint64_t kBytes = std::uint64_t{1800} << 20;

@@ -30,7 +30,7 @@ nlohmann::json info(const KernelMount& mounted) {
 }  // namespace
 
 TEST_CASE("6.7: memory that fails costs one request, is told, and is forgotten when written",
-          "[mount][media]") {
+          "[mount][media][resizes region]") {
     KernelMount mounted;
     mounted.mount();
     const std::string data = noise(1, kFileBytes);

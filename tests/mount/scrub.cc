@@ -24,6 +24,7 @@
 #include "tests/support/clients.h"
 #include "tests/support/kernel_mount.h"
 #include "tests/support/raw_protocol.h"
+#include "tests/support/region_bytes.h"
 
 using namespace pinfs::test;
 namespace media = pinfs::media;
@@ -77,26 +78,15 @@ nlohmann::json scrubbed(const KernelMount& mounted, int status,
 /// The region's bytes as they are, and a byte of them changed and changed back.
 class RegionFile {
 public:
-    explicit RegionFile(const KernelMount& mounted) : file_(mounted.region(), O_RDWR) {}
+    explicit RegionFile(const KernelMount& mounted) : bytes_{mounted.region()} {}
     template <class Struct>
     [[nodiscard]] Struct at(std::uint64_t offset) const {
         Struct value;
-        REQUIRE(pread(file_.get(), &value, sizeof(value), static_cast<off_t>(offset)) ==
-                static_cast<ssize_t>(sizeof(value)));
+        std::memcpy(&value, bytes_.get().data() + offset, sizeof(value));
         return value;
     }
-    void flip(std::uint64_t offset) const {
-        const auto byte = static_cast<unsigned char>(at<unsigned char>(offset) ^ 0x40);
-        REQUIRE(pwrite(file_.get(), &byte, 1, static_cast<off_t>(offset)) == 1);
-    }
-    [[nodiscard]] std::uint64_t bytes() const {
-        struct stat st {};
-        REQUIRE(fstat(file_.get(), &st) == 0);
-        return static_cast<std::uint64_t>(st.st_size);
-    }
-    void resize(std::uint64_t bytes) const {
-        REQUIRE(ftruncate(file_.get(), static_cast<off_t>(bytes)) == 0);
-    }
+    void flip(std::uint64_t offset) const { bytes_.get()[offset] ^= std::byte{0x40}; }
+    [[nodiscard]] std::uint64_t bytes() const { return bytes_.get().size(); }
     /// The last metadata block of this kind, owner and level.
     [[nodiscard]] std::uint64_t find_block(media::BlockKind kind, std::uint64_t owner,
                                            unsigned level) const {
@@ -125,7 +115,7 @@ public:
     }
 
 private:
-    Descriptor file_;
+    RegionBytes bytes_;
 };
 
 }  // namespace
@@ -226,7 +216,8 @@ TEST_CASE("one damaged unit hides no other one", "[mount][scrub]") {
         }));
 }
 
-TEST_CASE("with --data, blocks that the region does not answer for are found", "[mount][scrub]") {
+TEST_CASE("with --data, blocks that the region does not answer for are found",
+          "[mount][scrub][resizes region]") {
     KernelMount mounted;
     mounted.mount();
     write_file(mounted.path("before"), std::string(kMib, 'b'));
@@ -238,14 +229,16 @@ TEST_CASE("with --data, blocks that the region does not answer for are found", "
     std::uint64_t file_block = 0;
     std::uint64_t start_block = 0;
     REQUIRE(std::sscanf(extents.c_str(), "%lu %lu", &file_block, &start_block) == 2);
-    const RegionFile region{mounted};
-    const std::uint64_t whole = region.bytes();
+    struct stat whole {};
+    REQUIRE(stat(mounted.region().c_str(), &whole) == 0);
     // The file's last but one quarter on is cut off with all that lies behind.
-    const std::uint64_t cut = (start_block + 200) * kBlock;
-    region.resize(cut);
+    const auto resize = [&](off_t bytes) {
+        REQUIRE(truncate(mounted.region().c_str(), bytes) == 0);
+    };
+    resize(static_cast<off_t>((start_block + 200) * kBlock));
     const auto found = scrubbed(mounted, 4, {"--data"});
     const bool served = contents(mounted.path("before")) == std::string(kMib, 'b');
-    region.resize(whole);
+    resize(whole.st_size);
     CAPTURE(found.dump());
     CHECK(served);
     CHECK(found["bad"] == 56);

@@ -23,6 +23,7 @@
 
 #include "fs/fuse/mount_table.h"
 #include "tests/support/kernel_mount.h"
+#include "tests/support/region_bytes.h"
 
 using namespace pinfs::test;
 
@@ -245,7 +246,7 @@ TEST_CASE("a copy of a mounted region is refused, and the way out is said", "[mo
     System::get();
     KernelMount mounted;
     const std::string copy = mounted.outside("copy");
-    std::filesystem::copy_file(mounted.region(), copy);
+    write_file(copy, RegionBytes{mounted.region()}.copy());
     const std::string other = mounted.outside("other");
     REQUIRE(mkdir(other.c_str(), 0755) == 0);
     silently({"mount", "-t", "pinfs", mounted.region(), mounted.root()});
@@ -270,7 +271,7 @@ TEST_CASE("remount makes a file system read-only and writable again", "[mount][s
     CHECK(contents(mounted.path("f")) == "text");
     // Marked clean: a machine that goes down now leaves nothing to do.
     const std::string image = mounted.outside("image");
-    std::filesystem::copy_file(mounted.region(), image);
+    write_file(image, RegionBytes{mounted.region()}.copy());
     CHECK(has(succeed({"pinfs", "info", image}).out, "state           clean"));
     succeed({"fsck.pinfs", "-n", image});
 

@@ -23,6 +23,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -30,6 +31,7 @@
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/session.h"
 #include "fs/pmem/region.h"
+#include "tests/support/region_bytes.h"
 
 namespace pinfs::test {
 namespace {
@@ -100,9 +102,33 @@ void keep(const std::string& mountpoint, const std::string& region, const std::s
     }
 }
 
+bool is_in_use(dev_t device) {
+    return std::ranges::any_of(leftovers, [&](const Leftover& leftover) {
+        struct stat status {};
+        return leftover.used.load() && stat(leftover.region, &status) == 0 &&
+               S_ISCHR(status.st_mode) && status.st_rdev == device;
+    });
+}
+
 void let_go(const std::string& mountpoint) {
     for (Leftover& leftover : leftovers)
         if (leftover.used.load() && mountpoint == leftover.mountpoint) leftover.used = false;
+}
+
+// --- Regions on devices
+// -----------------------------------------------
+
+/// The first device of `paths`, separated by spaces, that no other region of this test has and that
+/// has room for `mib` MiB; or nothing.
+std::optional<dev_t> free_device(const char* paths, std::uint64_t mib) {
+    std::istringstream words{paths};
+    for (std::string path; words >> path;) {
+        struct stat status {};
+        if (stat(path.c_str(), &status) == 0 && S_ISCHR(status.st_mode) &&
+            !is_in_use(status.st_rdev) && region_length(status) >= mib << 20)
+            return status.st_rdev;
+    }
+    return std::nullopt;
 }
 
 /// Seconds until a program ends itself, before meson would end it without cleaning up.
@@ -116,8 +142,9 @@ void become_root() {
     std::ifstream file{"/proc/self/cmdline", std::ios::binary};
     std::vector<std::string> words{
         "sudo", "-n",
-        "--preserve-env=PINFS_TEST_RESULTS,PINFS_TEST_ALARM,PINFS_TEST_MOUNT_OPTIONS,"
-        "PINFS_KILL_SEEDS,PINFS_KILL_FIRST_SEED,PINFS_REAL_TREE,PINFS_FULL_MIB"};
+        "--preserve-env=PINFS_TEST_RESULTS,PINFS_TEST_ALARM,PINFS_TEST_DEVICES,"
+        "PINFS_TEST_MOUNT_OPTIONS,PINFS_KILL_SEEDS,PINFS_KILL_FIRST_SEED,PINFS_REAL_TREE,PINFS_"
+        "FULL_MIB"};
     for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
     if (words.size() < 4 || std::system("sudo -n true 2>/dev/null") != 0) return;
     words[3] = std::filesystem::read_symlink("/proc/self/exe");
@@ -243,8 +270,20 @@ KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs
     : directory_{parent} {
     REQUIRE(mkdir(root().c_str(), 0755) == 0);
     chmod(directory_.path().c_str(), 0755);  // other users walk through it
+    std::vector<std::string> words{"mkfs.pinfs"};
+    const char* const devices = std::getenv("PINFS_TEST_DEVICES");
+    if (devices != nullptr && parent == "/dev/shm") {
+        // A node of the test's own: what a test does to a region's owner, mode and name ends with
+        // it.
+        const auto device = free_device(devices, mib);
+        CAPTURE(devices, mib);
+        REQUIRE(device.has_value());
+        REQUIRE(mknod(region().c_str(), S_IFCHR | 0600, *device) == 0);
+        words.emplace_back("--force");
+    } else {
+        words.insert(words.end(), {"--size", std::to_string(mib) + "M"});
+    }
     keep(root(), region(), directory_.path());
-    std::vector<std::string> words{"mkfs.pinfs", "--size", std::to_string(mib) + "M"};
     words.insert(words.end(), mkfs_options.begin(), mkfs_options.end());
     words.push_back(region());
     const Ran made = run(words);
