@@ -179,9 +179,9 @@ Expected<Found> find_capabilities(int fd, const struct stat& status, const std::
 
 void finish_capabilities(Capabilities& capabilities, const std::byte* memory, std::uint64_t bytes,
                          bool map_sync) {
+    capabilities.map_sync = map_sync;
     if (capabilities.kind == Kind::file && map_sync) {
         capabilities.kind = Kind::fsdax;
-        capabilities.map_sync = true;
         capabilities.flush = pmem_has_auto_flush() == 1 ? Flush::none : Flush::line;
         capabilities.huge_bytes = kHugePageBytes;
     }
