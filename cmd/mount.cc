@@ -210,7 +210,10 @@ int serve(const Plan& plan, Start& start, Supervised* supervised) {
     log_capabilities(**region);
     // Before the first byte of metadata is believed, and before there are threads.
     if (plan.options.confine)
-        if (auto done = fuse::confine(plan.options.io_uring); !done)
+        if (auto done =
+                fuse::confine({.io_uring = plan.options.io_uring,
+                               .device = (*region)->capabilities().kind == pmem::Kind::devdax});
+            !done)
             return start.failed(kSystem, done.error());
 
     MountOptions options;

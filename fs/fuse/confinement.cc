@@ -11,6 +11,7 @@
 #include <cap-ng.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <linux/ndctl.h>
 #include <linux/sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -287,18 +288,26 @@ bool is_for_sanitizers(const char* call) {
     return false;
 }
 
-std::expected<void, std::string> filter_calls(bool io_uring) {
+/// What libndctl asks of the NVDIMM bus for pmem2_badblock_clear(3): the unit of clearing, and to
+/// clear.
+void add_rules_for_device(Filter& filter) {
+    filter.add(SCMP_ACT_ALLOW, "ioctl", {is(1, ND_IOCTL_ARS_CAP)});
+    filter.add(SCMP_ACT_ALLOW, "ioctl", {is(1, ND_IOCTL_CLEAR_ERROR)});
+}
+
+std::expected<void, std::string> filter_calls(const Needs& needs) {
     Filter filter;
     filter.set(SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     filter.set(SCMP_FLTATR_CTL_NNP, 1);
     // The daemon runs nobody's code: speculation need not be slowed down.
     filter.set(SCMP_FLTATR_CTL_SSB, 1);
     filter.add_all(SCMP_ACT_ALLOW, kAllowed);
-    if (io_uring) filter.add_all(SCMP_ACT_ALLOW, kAllowedForIoUring);
+    if (needs.io_uring) filter.add_all(SCMP_ACT_ALLOW, kAllowedForIoUring);
     if (kSanitized) filter.add_all(SCMP_ACT_ALLOW, kAllowedForSanitizers);
     for (const char* const call : kFatal)
         if (!is_for_sanitizers(call)) filter.add(SCMP_ACT_KILL_PROCESS, call);
     add_rules_about_arguments(filter);
+    if (needs.device) add_rules_for_device(filter);
     filter.load();
     if (filter.is_good()) return {};
     return std::unexpected(std::string{"the filter of system calls cannot be set: "} +
@@ -324,9 +333,9 @@ std::expected<void, std::string> drop_capabilities() {
 
 }  // namespace
 
-std::expected<void, std::string> confine(bool io_uring) {
+std::expected<void, std::string> confine(const Needs& needs) {
     if (auto dropped = drop_capabilities(); !dropped) return dropped;
-    return filter_calls(io_uring);
+    return filter_calls(needs);
 }
 
 }  // namespace pinfs::fuse

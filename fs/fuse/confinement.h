@@ -9,9 +9,14 @@
 
 namespace pinfs::fuse {
 
+/// What serving one mount needs beyond the rest.
+struct Needs {
+    bool io_uring = false;  ///< that transport's calls, and through them what a ring can do
+    bool device = false;    ///< the two requests by which bad places of an NVDIMM are cleared
+};
+
 /// Confines the calling process for good. It has one thread, which every later one takes after.
-/// With `io_uring` the calls of that transport are allowed, and through them what a ring can do.
 /// The error is one sentence; part of it may have happened.
-std::expected<void, std::string> confine(bool io_uring);
+std::expected<void, std::string> confine(const Needs& needs);
 
 }  // namespace pinfs::fuse

@@ -2,6 +2,8 @@
 //
 // What the daemon gives up when it serves, and that it is given up in all of its threads.
 #include <fcntl.h>
+#include <linux/ndctl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
@@ -66,8 +68,8 @@ pid_t child_of(pid_t pid) {
 }
 
 /// The exit status, or 128 + the signal, of `body` in a confined process.
-int confined(const std::function<int()>& body) {
-    return in_child([&] { return pinfs::fuse::confine(false) ? body() : 98; });
+int confined(const std::function<int()>& body, const pinfs::fuse::Needs& needs = {}) {
+    return in_child([&] { return pinfs::fuse::confine(needs) ? body() : 98; });
 }
 
 /// 0 if the call failed with `number`.
@@ -158,6 +160,11 @@ TEST_CASE("what serving never needs fails in a confined process", "[mount][secur
     CHECK(confined([] { return fails_with(ENOSYS, socket(AF_INET, SOCK_STREAM, 0)); }) == 0);
     CHECK(confined([&] { return fails_with(ENOSYS, chmod(file.c_str(), 0777)); }) == 0);
     CHECK(confined([&] { return fails_with(ENOSYS, rename(file.c_str(), file.c_str())); }) == 0);
+    const auto clears_places = [] {
+        return ioctl(-1, ND_IOCTL_CLEAR_ERROR, nullptr);
+    };
+    CHECK(confined([&] { return fails_with(ENOSYS, clears_places()); }) == 0);
+    CHECK(confined([&] { return fails_with(EBADF, clears_places()); }, {.device = true}) == 0);
     if (kSanitized) return;  // their runtimes do some of what follows
     CHECK(confined([&] {
               return fails_with(ENOSYS,
