@@ -228,7 +228,7 @@ int check_page(unsigned request, const Place& place, const Page& page) {
         if (wrong == nullptr && i > 0 && place.without_holes && extent.file_offset_bytes != behind)
             wrong = "follows a hole";
         if (wrong != nullptr)
-            return senseless(request, "extent %llu %s", static_cast<Number>(page.first + i), wrong);
+            return senseless(request, "extent %llu %s", Number{page.first + i}, wrong);
         behind = extent.file_offset_bytes + extent.length_bytes;
     }
     return 0;
