@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -142,24 +141,23 @@ public:
             const std::lock_guard hold{context_.mutex};
             if (--context_.maps_under_way == 0) context_.early.clear();
         }
-        if (!record_) return;
+        if (record_.id == 0) return;
         const KeptFailure kept;
-        unmap_record(context_, record_->map, record_->offset_bytes, record_->length_bytes);
+        unmap_record(context_, record_.id, record_.file_begin, record_.length_bytes);
     }
     MapUnderWay(const MapUnderWay&) = delete;
     MapUnderWay& operator=(const MapUnderWay&) = delete;
 
-    void has_record(const Map& map) {
-        record_ = {.map = map.id,
-                   .offset_bytes = map.file_begin,
-                   .length_bytes = map.length_bytes,
-                   .reserved = {}};
-    }
-    void keep() { record_.reset(); }
+    void has_record(const Map& map) { record_ = {map.id, map.file_begin, map.length_bytes}; }
+    void keep() { record_.id = 0; }
 
 private:
     pinfs_context& context_;
-    std::optional<pinfs_ioc_map_range> record_;
+    struct {
+        std::uint64_t id = 0;  ///< 0: none
+        std::uint64_t file_begin = 0;
+        std::uint64_t length_bytes = 0;
+    } record_;
 };
 
 /// A map whose addresses go again, unless it is kept: then it is among the context's. The caller

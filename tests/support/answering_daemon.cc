@@ -23,6 +23,7 @@ pinfs::test::AnsweringDaemon* asked = nullptr;  // nullptr: ioctl(2) is the kern
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the linker names them so.
 extern "C" int __real_ioctl(int fd, unsigned long command, void* buffer);
 extern "C" int __wrap_ioctl(int fd, unsigned long command, ...);
 extern "C" int __wrap_ioctl(int fd, unsigned long command, ...) {
@@ -34,6 +35,7 @@ extern "C" int __wrap_ioctl(int fd, unsigned long command, ...) {
                ? __real_ioctl(fd, command, buffer)
                : asked->ioctl(command, buffer);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace pinfs::test {
 
