@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -37,7 +38,8 @@ struct Look {
     Description description;
     std::optional<fuse::MountEntry> mount;
     std::string holders;
-    std::string options;  ///< of pinfs's own, where it is mounted and answers
+    std::string options;            ///< of pinfs's own, where it is mounted and answers
+    nlohmann::ordered_json kernel;  ///< what it has of FUSE; null where it is not mounted
 
     [[nodiscard]] std::string state() const {
         if (mount || !holders.empty()) return mount ? "mounted" : "in use";
@@ -73,6 +75,7 @@ nlohmann::ordered_json json_of(const Look& look) {
     json["mounted_on"] = look.mount ? nlohmann::ordered_json(look.mount->mountpoint) : nullptr;
     json["mount_options"] = look.mount ? nlohmann::ordered_json(look.mount->options) : nullptr;
     json["options_in_force"] = look.options;
+    json["kernel"] = look.kernel;
     json["holders"] = look.holders;
     json["last_mount"] = {{"count", about.mount_count},
                           {"seconds", about.mount_seconds},
@@ -106,6 +109,19 @@ std::string bad_blocks_text(const Description& about) {
     return text + (about.bad_unlisted ? " and more" : "");
 }
 
+/// "Linux 6.1.0, FUSE 7.37, without kernel_mmap, resend"
+std::string kernel_text(const nlohmann::ordered_json& kernel) {
+    std::string text =
+        "Linux " + kernel.value("release", "") + ", FUSE " + kernel.value("fuse", "");
+    const char* before = ", without ";
+    for (const auto& [name, has] : kernel.items()) {
+        if (has != false) continue;
+        text += before + name;
+        before = ", ";
+    }
+    return text;
+}
+
 void print_text(const Look& look) {
     const Description& about = look.description;
     const pmem::Capabilities& can = look.capabilities;
@@ -115,6 +131,7 @@ void print_text(const Look& look) {
     print_line("state", look.state() + (look.mount ? " on " + look.mount->mountpoint : "") +
                             (look.holders.empty() ? "" : ", " + look.holders));
     if (!look.options.empty()) print_line("options", look.options);
+    if (look.kernel.is_object()) print_line("kernel", kernel_text(look.kernel));
     if (about.from_copy) print_line("superblock", "damaged; read from its copy");
     print_line("kind", std::string{pmem::name_of(can.kind)} + ", " +
                            (can.persistent ? "persistent" : "not persistent") + ", " +
@@ -144,6 +161,12 @@ std::string region_of(const std::string& target) {
     const std::string path = resolved ? resolved.get() : target;
     const auto entry = fuse::mount_at(path);
     return entry && entry->type == fuse::kMountType ? entry->source : path;
+}
+
+nlohmann::ordered_json kernel_of(const std::string& mountpoint) {
+    std::ifstream report{mountpoint + "/.pinfs/region"};
+    auto json = nlohmann::ordered_json::parse(report, nullptr, /*allow_exceptions=*/false);
+    return json.is_object() ? json["kernel"] : nullptr;
 }
 
 /// Leaves the region closed, and with it the lock that holders are told by.
@@ -195,7 +218,10 @@ int show_info(const InfoCommand& command) {
     }
     look.mount = fuse::mount_of_region(look.path);
     look.holders = pmem::Region::lock_holders(look.path);
-    if (look.mount) look.options = options_in_force(look.mount->mountpoint);
+    if (look.mount) {
+        look.options = options_in_force(look.mount->mountpoint);
+        look.kernel = kernel_of(look.mount->mountpoint);
+    }
     if (command.json)
         std::cout << json_of(look).dump(2) << '\n';
     else

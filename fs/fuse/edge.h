@@ -32,6 +32,7 @@
 #include "fs/fuse/context_files.h"
 #include "fs/fuse/counters.h"
 #include "fs/fuse/invalidator.h"
+#include "fs/fuse/kernel_features.h"
 #include "fs/fuse/open_reports.h"
 #include "fs/fuse/processes.h"
 #include "fs/fuse/report_maker.h"
@@ -66,6 +67,7 @@ struct Edge {
     const EdgeOptions options;
     Ledger* const ledger;             ///< of a supervised mount; else nullptr
     const Time started = time_now();  ///< shown as the times of virtual nodes
+    KernelFuse kernel;
     Invalidator invalidator;
     ContextFiles contexts;
     OpenReports reports;

@@ -212,6 +212,9 @@ std::string region_json(const Edge& edge) {
     json["block_bytes"] = kBlockBytes;
     json["map_align_bytes"] = edge.volume.map_unit_bytes();
     json["huge_bytes"] = can.huge_bytes;
+    json["kernel"] = {{"release", kernel_release()}, {"fuse", edge.kernel.version()}};
+    for (const KernelFeature& feature : edge.kernel.features())
+        json["kernel"][feature.name] = feature.has;
     return dumped(json, 2) + "\n";
 }
 

@@ -32,9 +32,30 @@ sigset_t ending_signals() {
     return signals;
 }
 
+/// Once for each daemon. What an option asks for was refused where the kernel lacks it.
+void log_what_it_lacks(const Edge& edge) {
+    using enum KernelFeature::Concerns;
+    const bool on_device = edge.volume.region().capabilities().kind == pmem::Kind::devdax;
+    std::string lacks;
+    for (const KernelFeature& feature : edge.kernel.features()) {
+        const bool concerned = feature.concerns == all ||
+                               (feature.concerns == kernel_mmap && edge.options.kernel_mmap) ||
+                               (feature.concerns == device_dax && on_device);
+        if (concerned && !feature.has)
+            lacks += std::string{"; "} + feature.without + " (Linux " + feature.since + ")";
+    }
+    spdlog::info("Linux {}, FUSE {}{}", kernel_release(), edge.kernel.version(), lacks);
+}
+
 void on_init(void* user, fuse_conn_info* connection) noexcept {
-    const Edge& edge = *static_cast<Edge*>(user);
+    Edge& edge = *static_cast<Edge*>(user);
     set_features(*connection, edge.options.kernel_mmap);
+    edge.kernel.learn(*connection);
+    try {
+        log_what_it_lacks(edge);
+    } catch (const std::bad_alloc&) {
+        spdlog::error("no memory to say what the kernel lacks");
+    }
 }
 
 fuse_lowlevel_ops all_operations() {

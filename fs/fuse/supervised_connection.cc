@@ -5,18 +5,17 @@
 #include <linux/fuse.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <span>
 #include <thread>
 
+#include "fs/fuse/kernel_features.h"
 #include "fs/fuse/mountpoint.h"
 #include "fs/volume/finished_requests.h"
 
@@ -58,16 +57,11 @@ void have_memory(std::byte* buffer, std::size_t bytes) {
 }  // namespace
 
 std::string why_no_supervision() {
-    utsname system{};
-    int major = 0;
-    int minor = 0;
-    if (uname(&system) != 0 || std::sscanf(system.release, "%d.%d", &major, &minor) != 2)
-        return "the kernel's version is not known";
-    if (major > 6 || (major == 6 && minor >= 9)) return {};
+    if (kernel_is_at_least(6, 9)) return {};
     return std::string{
                "it needs Linux 6.9, whose FUSE sends requests again to a new daemon, and "
                "this is "} +
-           system.release;
+           kernel_release();
 }
 
 unsigned supervised_threads() {

@@ -38,6 +38,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+[[maybe_unused]] const bool all_cases_do = needs_supervision();
+
 std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
     const char* text = std::getenv(variable);
     return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;

@@ -21,6 +21,8 @@ using namespace pinfs::test;
 
 namespace {
 
+[[maybe_unused]] const bool all_cases_do = needs_supervision();
+
 constexpr const char* kVersion = PINFS_VERSION;
 constexpr const char* kOtherVersion = "99.0";
 

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -185,6 +186,32 @@ TEST_CASE("what is asked of files is answered of virtual ones too", "[mount][vir
     char byte = 0;
     for (off_t at = 0; pread(file.get(), &byte, 1, at) == 1; ++at) pieces += byte;
     CHECK(pieces == contents(region));
+}
+
+TEST_CASE("region says what the kernel lacks, and so it is", "[mount][virtual]") {
+    KernelMount mounted;
+    mounted.mount();
+    const Json kernel = Json::parse(contents(mounted.path(".pinfs/region")))["kernel"];
+    CAPTURE(kernel.dump());
+    utsname system{};
+    REQUIRE(uname(&system) == 0);
+    CHECK(kernel["release"] == system.release);
+
+    write_file(mounted.path("f"), "content");
+    {
+        const Descriptor file{mounted.path("f"), O_RDWR};
+        void* const map = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, file.get(), 0);
+        CHECK((map != MAP_FAILED) == kernel["kernel_mmap"]);
+        if (map == MAP_FAILED)
+            CHECK(errno == ENODEV);
+        else
+            munmap(map, 4096);
+        struct statx status {};
+        REQUIRE(statx(file.get(), "", AT_EMPTY_PATH, STATX_BTIME, &status) == 0);
+        CHECK(((status.stx_mask & STATX_BTIME) != 0) == kernel["birth_times"]);
+    }
+    mounted.unmount();
+    CHECK((mounted.try_mount("supervise").status == 0) == kernel["resend"]);
 }
 
 TEST_CASE("region says what the region can do, metrics what is left", "[mount][virtual]") {

@@ -23,6 +23,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <sstream>
@@ -30,6 +31,7 @@
 
 #include "fs/fuse/mount_table.h"
 #include "fs/fuse/session.h"
+#include "fs/fuse/supervised_connection.h"
 #include "fs/pmem/region.h"
 #include "tests/support/region_bytes.h"
 
@@ -154,6 +156,8 @@ void become_root() {
     execvp(arguments[0], arguments.data());
 }
 
+constinit bool supervision_needed = false;  // set before main
+
 /// Ends the program with 77 where FUSE is unusable, and leaves a line that says so.
 struct Environment : Catch::TestEventListenerBase {
     using TestEventListenerBase::TestEventListenerBase;
@@ -173,6 +177,7 @@ struct Environment : Catch::TestEventListenerBase {
             else if (!allow_rings())
                 why = "this kernel has no FUSE over io_uring, or enable_uring cannot be written";
         }
+        if (why.empty() && supervision_needed) why = fuse::why_no_supervision();
         if (!why.empty()) skip(program.name, why);
         for (const int signal : {SIGALRM, SIGTERM, SIGINT, SIGHUP})
             std::signal(signal, clean_up_and_end);
@@ -249,6 +254,8 @@ bool answers(const std::string& root) {
 }
 
 }  // namespace
+
+bool needs_supervision() { return supervision_needed = true; }
 
 Ran run(const std::vector<std::string>& words, uid_t uid) {
     const int out = memfd_create("out", MFD_CLOEXEC);
@@ -378,6 +385,13 @@ void KernelMount::kill_daemon() {
     else
         wait_until_free(region());
     REQUIRE(umount2(root().c_str(), MNT_DETACH) == 0);
+}
+
+bool KernelMount::kernel_has(const std::string& feature) const {
+    const auto kernel = nlohmann::json::parse(contents(path(".pinfs/region"))).at("kernel");
+    if (kernel.at(feature) == true) return true;
+    WARN("skipped: Linux " << kernel.at("release") << " has no " << feature);
+    return false;
 }
 
 bool KernelMount::is_mounted() const { return fuse::mount_at(root()).has_value(); }

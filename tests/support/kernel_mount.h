@@ -53,6 +53,9 @@ public:
     void kill_daemon();
     [[nodiscard]] pid_t daemon() const;
     [[nodiscard]] bool is_mounted() const;
+    /// Whether the kernel has what `.pinfs/region` calls so; if not, a warning says that something
+    /// of the test is skipped.
+    [[nodiscard]] bool kernel_has(const std::string& feature) const;
 
     /// Requires that `fsck.pinfs -n` finds nothing. Not while mounted.
     void check() const;
@@ -69,6 +72,10 @@ private:
     TemporaryDirectory directory_;
     pid_t foreground_ = 0;
 };
+
+/// For a program all of whose cases need supervised mounts, to call before main: where the kernel
+/// cannot have any, the program ends as it does without FUSE.
+bool needs_supervision();
 
 /// The whole file; fails the test if it cannot be read.
 std::string contents(const std::string& path);
