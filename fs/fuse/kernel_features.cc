@@ -8,11 +8,11 @@
 namespace pinfs::fuse {
 namespace {
 
-// An older libfuse does without some of what the kernel has.
-constexpr bool kLibraryIsNew = FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18);
-#ifdef FUSE_CAP_OVER_IO_URING
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18)
+constexpr bool kLibraryIsNew = true;
 constexpr std::uint64_t kOverIoUring = FUSE_CAP_OVER_IO_URING;
-#else
+#else  // which does without some of what the kernel has
+constexpr bool kLibraryIsNew = false;
 constexpr std::uint64_t kOverIoUring = 0;
 #endif
 
