@@ -390,7 +390,7 @@ void KernelMount::kill_daemon() {
 bool KernelMount::kernel_has(const std::string& feature) const {
     const auto kernel = nlohmann::json::parse(contents(path(".pinfs/region"))).at("kernel");
     if (kernel.at(feature) == true) return true;
-    WARN("skipped: Linux " << kernel.at("release") << " has no " << feature);
+    WARN("skipped: Linux " << kernel.at("release").get<std::string>() << " has no " << feature);
     return false;
 }
 
