@@ -160,14 +160,15 @@ private:
 /// Shows what is wrong and asks whether to repair it.
 class Questions {
 public:
-    bool ask(FindingKind kind, std::span<const Finding> findings) {
+    bool ask(const RepairQuestion& question) {
+        const auto& findings = question.findings;
         for (const Finding& finding : findings.first(std::min(findings.size(), kFindingsAsked)))
             std::cout << finding.text << '\n';
         if (findings.size() > kFindingsAsked)
             std::cout << "and " << count_of(findings.size() - kFindingsAsked, "more") << '\n';
         for (std::string answer; !all_;) {
-            std::cout << "repair " << count_of(findings.size(), "problem") << " (" << name_of(kind)
-                      << ")? y, n, or a for all: " << std::flush;
+            std::cout << "repair " << count_of(findings.size(), "problem") << " ("
+                      << name_of(question.kind) << ")? y, n, or a for all: " << std::flush;
             if (!std::getline(std::cin, answer) || answer.starts_with('n')) return false;
             if (answer.starts_with('y')) return true;
             all_ = answer.starts_with('a');
@@ -193,6 +194,13 @@ int make_clean(const Words& words, pmem::Region& region) {
     return kCorrected;
 }
 
+/// What to look at, or to take from a copy, by name.
+void tell_doubted(const Words& words, const RepairReport& report) {
+    for (const auto& [ino, path] : report.doubted)
+        std::cout << words.region << ": " << (path.empty() ? "a file without a name" : path)
+                  << " (inode " << ino << ") may differ from what was written to it\n";
+}
+
 int mend(const Words& words, pmem::Region& region, const CheckReport& found) {
     if (const std::string kept = kept_records(region); !kept.empty()) {
         const int code = tell_findings(words, found);
@@ -201,10 +209,9 @@ int mend(const Words& words, pmem::Region& region, const CheckReport& found) {
     Progress progress{words};
     Questions questions;
     RepairOptions options;
-    options.allow = [&](FindingKind kind, std::span<const Finding> findings) {
+    options.allow = [&](const RepairQuestion& question) {
         progress.clear();
-        return words.yes ||
-               (words.automatic ? is_safe_to_repair(kind) : questions.ask(kind, findings));
+        return words.yes || (words.automatic ? question.is_safe : questions.ask(question));
     };
     options.tell = [&](const std::string& sentence) {
         progress.clear();
@@ -216,6 +223,7 @@ int mend(const Words& words, pmem::Region& region, const CheckReport& found) {
     const auto report = repair(region, options);
     progress.clear();
     if (!report) return complain(kOperational, words.region + ": " + report.error().message());
+    tell_doubted(words, *report);
     if (!report->left.clean()) return tell_findings(words, report->left, report->repairs);
     const CheckTotals& totals = report->left.totals;
     if (totals.mounted || totals.lanes_sealed != 0)

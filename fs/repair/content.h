@@ -29,6 +29,7 @@ struct Contested {
 struct Content {
     media::Inode inode{};
     std::map<std::uint64_t, media::Extent> extents;  ///< by file block; none overlap
+    std::vector<media::Extent> doubtful;             ///< of leaves with a wrong checksum
     std::vector<Entry> entries;                      ///< in the order of the tree
     std::string attributes;                          ///< AttributeEntry, name, value; all whole
     std::uint64_t nodes = 0;                         ///< blocks of the tree, as it is
@@ -48,7 +49,7 @@ void read_attributes(Work& work, Content& content);
 
 /// Entries in `payload`, one after the other, as far as their lengths go; true if that is to the
 /// end. Of those with `doubtful` only the ones that prove themselves: the key is the name's, and
-/// the inode is in use and of that type.
+/// the inode is in use, of that type, and has a name less than it should (or is damaged itself).
 bool parse_entries(Work& work, std::span<const media::u8> payload, bool doubtful, Content& content);
 /// Adds an extent, without what is there already, and without what lies outside of file and region.
 void add_extent(Work& work, media::Extent extent, Content& content);

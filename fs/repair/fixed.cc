@@ -29,7 +29,8 @@ public:
             if (header.table == table && header.chunk == 0 && chunk_ == 0) chunk_ = offset;
             return;
         }
-        if (block.header.kind != static_cast<media::le16>(media::BlockKind::table_index) ||
+        if (block.header.magic != media::kBlockMagic ||
+            block.header.kind != static_cast<media::le16>(media::BlockKind::table_index) ||
             block.header.owner != table)
             return;
         levels_[offset] = block.header.level;
@@ -102,9 +103,13 @@ Expected<bool> replay_journal(Work& work) {
             TRY(work.region.store_flush(record.offset, record.bytes));
     work.region.fence();
     const media::Superblock& super = work.super();
-    for (std::uint64_t lane = 0; lane < super.lane_count; ++lane)
-        TRY(work.region.store8_flush(
-            super.lanes_offset + lane * super.lane_bytes + media::kSealOffset, 0));
+    for (std::uint64_t lane = 0; lane < super.lane_count; ++lane) {
+        const std::uint64_t seal_at =
+            super.lanes_offset + lane * super.lane_bytes + media::kSealOffset;
+        std::uint64_t seal = 0;
+        // One that cannot be read is written anew with the totals.
+        if (work.read(seal_at, seal)) TRY(work.region.store8_flush(seal_at, 0));
+    }
     work.region.fence();
     const std::uint64_t dropped = journal.sealed() - journal.logs().size();
     work.tell(super.lanes_offset, 0,

@@ -10,7 +10,7 @@
 
 #include "fs/check/values.h"
 #include "fs/format/access_list.h"
-#include "fs/repair/content.h"
+#include "fs/repair/doubtful.h"
 
 namespace pinfs::repairing {
 namespace {
@@ -102,6 +102,8 @@ private:
     [[nodiscard]] std::uint64_t node_owner(std::uint64_t block, OwnerKind& kind) const;
     void raise_generation_limit();
     void read_all();
+    void claim(const Content& content, const media::Extent& extent);
+    void believe_doubtful();
     void read_one(const media::Inode& inode, const LostLeaves& lost);
     void find_type(media::Inode& inode) const;
     bool is_directory_inline(const media::Inode& inode) const;
@@ -208,9 +210,29 @@ void InodeRepair::read_all() {
     for (const auto& [ino, wrong] : wrong_)
         if (const auto inode = work_.inode(ino)) read_one(*inode, lost);
     for (const Content& content : contents_)
-        for (const auto& [at, extent] : content.extents)
-            work_.survey.claims->take(extent.start_block, extent.blocks,
-                                      {OwnerKind::data, content.inode.ino});
+        for (const auto& [at, extent] : content.extents) claim(content, extent);
+    believe_doubtful();
+}
+
+void InodeRepair::claim(const Content& content, const media::Extent& extent) {
+    work_.survey.claims->take(extent.start_block, extent.blocks,
+                              {OwnerKind::data, content.inode.ino});
+}
+
+// Of leaves with a wrong checksum what nobody else has or wants.
+void InodeRepair::believe_doubtful() {
+    if (std::ranges::all_of(contents_, [](const Content& c) { return c.doubtful.empty(); })) return;
+    DoubtfulExtents extents(work_);
+    for (const Content& content : contents_)
+        for (const media::Extent& extent : content.doubtful) extents.offer(extent);
+    for (Content& content : contents_) {
+        for (const media::Extent& extent : content.doubtful)
+            if (extents.is_believed(extent))
+                add_extent(work_, extent, content);
+            else
+                ++content.lost_records;
+        for (const auto& [at, extent] : content.extents) claim(content, extent);
+    }
 }
 
 void InodeRepair::read_one(const media::Inode& inode, const LostLeaves& lost) {
@@ -392,6 +414,8 @@ Expected<void> InodeRepair::mend(Content& content, Wrong& wrong) {
         add(old.blocks - inode.blocks,
             " of its blocks are not there any more: what was lost of "
             "the data is a hole");
+    if (copied_ + taken_away_ + content.lost_units + content.lost_records != 0 || wrong.type)
+        work_.doubt(inode.ino);
     work_.tell(
         offset, inode.ino, "the inode was mended%s%s%s", write_the_map ? ", with a new map" : "",
         write_the_attributes && (old.attributes | inode.attributes) != 0 ? ", with new attributes"

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint64_t kRoot = kRootIno.value;
 constexpr std::uint8_t kDirectory = S_IFDIR >> 12;
+constexpr std::size_t kPathBytesMax = 65536;
 
 class NameRepair {
 public:
@@ -270,6 +271,24 @@ Expected<void> NameRepair::find_homes() {
 }
 
 }  // namespace
+
+std::string path_of(Work& work, std::uint64_t ino) {
+    std::string path;
+    while (ino != kRoot && path.size() < kPathBytesMax) {
+        const InodeNote* const note = work.survey.walk ? work.note(ino) : nullptr;
+        const auto directory =
+            note == nullptr || note->named_in == 0 ? std::nullopt : work.inode(note->named_in);
+        if (!directory) return {};
+        Content content;
+        content.inode = *directory;
+        read_map(work, content, {});
+        const auto entry = std::ranges::find(content.entries, ino, &Entry::ino);
+        if (entry == content.entries.end()) return {};
+        path = "/" + checking::printable(entry->name) + path;
+        ino = note->named_in;
+    }
+    return path.empty() ? "/" : path;
+}
 
 Expected<bool> repair_names(Work& work) { return NameRepair(work).run(); }
 

@@ -90,26 +90,26 @@ private:
         media::Extent extent;
         for (std::size_t at = 0; at + sizeof extent <= payload.size(); at += sizeof extent) {
             std::memcpy(&extent, payload.data() + at, sizeof extent);
-            if (!doubtful || is_proven(extent))
-                add_extent(work_, extent, content_);
+            if (doubtful)
+                content_.doubtful.push_back(extent);
             else
-                ++content_.lost_records;
+                add_extent(work_, extent, content_);
         }
     }
-    // Blocks that somebody must have, for the bitmap says so, and nobody else has.
-    bool is_proven(const media::Extent& extent) {
-        if (extent.blocks > work_.survey.image.blocks()) return false;
-        for (std::uint64_t i = 0; i < extent.blocks; ++i)
-            if (!work_.is_in_use_unclaimed(extent.start_block + i)) return false;
-        return true;
-    }
-
     Work& work_;
     Content& content_;
     media::BlockKind kind_;
     std::set<std::uint64_t> seen_;
     std::vector<AnyBlock> doubtful_;
 };
+
+bool lacks_a_name(const InodeNote* target, std::uint8_t type) {
+    if (target == nullptr || target->state == InodeNote::State::unused) return false;
+    if (target->state == InodeNote::State::damaged) return true;
+    const bool is_directory = type == S_IFDIR >> 12;
+    return target->type == type &&
+           (is_directory ? target->named_in == 0 : target->entries < target->nlink);
+}
 
 bool is_long_link(const media::Inode& inode) {
     return S_ISLNK(inode.mode) && (inode.size > media::kInlineBytes || inode.map_level != 0);
@@ -141,12 +141,10 @@ bool parse_entries(Work& work, std::span<const media::u8> payload, bool doubtful
         const std::string_view name{reinterpret_cast<const char*>(payload.data()) + sizeof head,
                                     head.name_bytes};
         payload = payload.subspan(sizeof head + head.name_bytes);
-        const InodeNote* const target = work.note(head.ino);
         const bool is_proven =
             checking::is_name(name) &&
             head.key >> media::kNameCollisionBits == checking::hash_of(name, work.super()) &&
-            target != nullptr && target->state == InodeNote::State::used &&
-            target->type == head.type;
+            lacks_a_name(work.note(head.ino), head.type);
         if (!doubtful || is_proven)
             content.entries.push_back({head.ino, head.type, std::string{name}});
         else

@@ -14,6 +14,9 @@
 
 namespace pinfs {
 
+namespace repairing {
+namespace {
+
 bool is_safe_to_repair(FindingKind kind) {
     switch (kind) {
         case FindingKind::superblock_damaged:
@@ -43,9 +46,6 @@ bool is_safe_to_repair(FindingKind kind) {
             return false;
     }
 }
-
-namespace repairing {
-namespace {
 
 // In this order: each stands on those before it.
 enum class Part : std::uint8_t {
@@ -78,6 +78,11 @@ public:
             if (!may(Part::journal)) return false;
             return replay_journal(work_);
         }
+        if (const auto units = find_wrong_bytes(work_); !units.empty()) {
+            if (!may_set(units)) return false;
+            TRY(set_bytes_right(work_, units));
+            return true;
+        }
         for (const auto& [part, findings] : findings_) {
             // Who has which blocks is not known for certain before all else is right.
             if (part >= Part::space && stuck_) return false;
@@ -90,7 +95,9 @@ public:
 
 private:
     void sort_findings();
-    bool may(Part part);
+    bool may(Part part) { return may(findings_[part], false); }
+    bool may_set(std::span<const WrongUnit> units);
+    bool may(std::span<const Finding> findings, bool is_safe);
     Expected<bool> repair(Part part);
     [[nodiscard]] Part part_of(const Finding& finding);
     [[nodiscard]] Part part_of_place(const Finding& finding) const;
@@ -109,12 +116,20 @@ void Round::sort_findings() {
     for (const Finding& finding : work_.findings()) findings_[part_of(finding)].push_back(finding);
 }
 
-// Asks for each kind of what a part would repair.
-bool Round::may(Part part) {
+bool Round::may_set(std::span<const WrongUnit> units) {
+    std::vector<Finding> findings;
+    for (const WrongUnit& unit : units) findings.push_back(unit.finding);
+    return may(findings, true);
+}
+
+// Asks for each kind of what would be repaired.
+bool Round::may(std::span<const Finding> findings, bool is_safe) {
     std::map<FindingKind, std::vector<Finding>> kinds;
-    for (const Finding& finding : findings_[part]) kinds[finding.kind].push_back(finding);
-    return std::ranges::all_of(
-        kinds, [&](const auto& kind) { return work_.options.allow(kind.first, kind.second); });
+    for (const Finding& finding : findings) kinds[finding.kind].push_back(finding);
+    return std::ranges::all_of(kinds, [&](const auto& kind) {
+        return work_.options.allow(
+            {kind.first, kind.second, is_safe || is_safe_to_repair(kind.first)});
+    });
 }
 
 Expected<bool> Round::repair(Part part) {
@@ -162,12 +177,10 @@ bool Round::has_lost_chunks() {
     if (!work_.survey.state) return false;
     std::set<std::uint64_t> known;
     for (const auto& chunk : work_.walk().inodes.chunks()) known.insert(chunk.index);
-    work_.for_each_lost([&](std::uint64_t, const AnyBlock& block) {
-        media::ChunkHeader header;
-        std::memcpy(&header, &block, sizeof header);
-        if (header.magic == media::kChunkMagic && header.table == media::kTableInodes &&
-            !known.contains(header.chunk))
-            lost_chunks_ = true;
+    work_.for_each_lost([&](std::uint64_t offset, const AnyBlock& block) {
+        if (block.header.magic == media::kBlockMagic) return;
+        const auto index = work_.chunk_by_inodes(offset);
+        if (index && !known.contains(*index)) lost_chunks_ = true;
     });
     return *lost_chunks_;
 }
@@ -231,7 +244,7 @@ std::string looks_of(const CheckReport& report) {
     std::string others;
     for (const Finding& finding : report.findings) {
         const bool of_space = finding.kind == FindingKind::lane_state_damaged ||
-                              (finding.kind >= FindingKind::group_damaged &&
+                              (finding.kind > FindingKind::group_damaged &&
                                finding.kind <= FindingKind::block_not_allocated);
         (of_space ? space : others) += finding.text + '\n';
     }
@@ -270,6 +283,8 @@ Expected<RepairReport> repair(pmem::Region& region, const RepairOptions& options
                 changed = done && *done;
             }
             if (changed) continue;
+            repairing::Work last(region, *survey, options, report);
+            for (auto& [ino, path] : report.doubted) path = repairing::path_of(last, ino);
             report.left = std::move(survey->report);
             return report;
         }

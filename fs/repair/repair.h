@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,14 +29,19 @@
 
 namespace pinfs {
 
-/// Its repair takes nothing from anybody and needs no decision: bitmaps, counts, the superblock's
-/// copy.
-bool is_safe_to_repair(FindingKind kind);
+/// What is about to be done.
+struct RepairQuestion {
+    FindingKind kind;
+    std::span<const Finding> findings;  ///< all of that kind
+    /// It takes nothing from anybody and needs no decision: bitmaps, counts, the superblock's copy,
+    /// units of which one byte is wrong.
+    bool is_safe;
+};
 
 struct RepairOptions {
-    /// Asked before anything is done about findings of one kind, which are given. What is declined
-    /// is left, and so is all that can only be decided after it.
-    std::function<bool(FindingKind kind, std::span<const Finding> findings)> allow;
+    /// Asked before anything is done. What is declined is left, and so is all that can only be
+    /// decided after it.
+    std::function<bool(const RepairQuestion& question)> allow;
     /// Told what was done, a sentence with the place each.
     std::function<void(const std::string& sentence)> tell;
     /// As CheckOptions::progress, for each survey.
@@ -48,7 +54,10 @@ struct RepairOptions {
 
 struct RepairReport {
     std::uint64_t repairs = 0;  ///< sentences told
-    CheckReport left;           ///< what the judge says afterwards
+    /// Inodes that may differ from what was written: some of it was lost, or is not proven. With
+    /// their paths; empty: none is left that has a name.
+    std::map<std::uint64_t, std::string> doubted;
+    CheckReport left;  ///< what the judge says afterwards
 };
 
 /// The caller has made sure that no map, pin or hold of this boot is on record (SPEC 3.10). Errors:

@@ -2,6 +2,7 @@
 //
 // Bitmaps and totals: all is known, nothing else is wrong any more.
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "fs/repair/work.h"
@@ -90,8 +91,9 @@ Expected<bool> repair_totals(Work& work) {
         const std::uint64_t offset =
             super.lanes_offset + lane * super.lane_bytes + media::kLaneStateOffset;
         media::LaneState state{};
-        const bool whole = work.read(offset, state) &&
-                           work.is_whole(state, media::kLaneStateMagic) && state.lane == lane;
+        const bool is_readable = work.read(offset, state);
+        const bool whole =
+            is_readable && work.is_whole(state, media::kLaneStateMagic) && state.lane == lane;
         if (whole && lane != 0) {
             free_blocks -= state.free_blocks;
             inodes -= state.inodes;
@@ -102,7 +104,18 @@ Expected<bool> repair_totals(Work& work) {
         state.lane = lane;
         state.free_blocks = lane == 0 ? free_blocks : 0;
         state.inodes = lane == 0 ? inodes : 0;
-        TRY(work.writer.stage_unit(offset, state));
+        if (is_readable) {
+            TRY(work.writer.stage_unit(offset, state));
+            continue;
+        }
+        // What is written whole gets memory that works. The seal is there, too: it is cleared.
+        work.writer.seal(state);
+        std::array<std::byte, kBlockBytes> block{};
+        std::memcpy(block.data() + media::kLaneStateOffset, &state, sizeof state);
+        TRY(work.writer.stage(offset - media::kLaneStateOffset, block));
+        work.tell(offset - media::kLaneStateOffset, 0,
+                  "lane %lu of the journal could not be read: what was not complete there is lost",
+                  lane);
     }
     TRY(work.writer.commit());
     work.tell(super.lanes_offset, 0, "the totals are %lu free blocks, %lu inodes",

@@ -8,7 +8,7 @@
 #include <initializer_list>
 
 #include "fs/check/values.h"
-#include "fs/repair/content.h"
+#include "fs/repair/doubtful.h"
 
 namespace pinfs::repairing {
 namespace {
@@ -178,84 +178,20 @@ private:
         const std::uint64_t offset = header.own_offset + slot * media::kSlotBytes;
         const auto bit = static_cast<media::le16>(1u << slot);
         if (!work_.is_whole(inode, media::kInodeMagic) || inode.ino != ino) {
-            if (!mend(inode, ino)) {
+            if (!doubtful_inodes_.mend(inode, ino)) {
                 header.used = static_cast<media::le16>(header.used & ~bit);
                 work_.tell(offset, ino, "the inode cannot be read: its slot is free now");
                 return {};
             }
             TRY(work_.writer.stage_unit(offset, inode));
+            work_.doubt(ino);
             work_.tell(offset, ino,
-                       "the inode's checksum was wrong; what it says can be, and was "
-                       "kept, without set-user-ID and set-group-ID");
+                       "the inode's checksum was wrong; what it says can be, and was kept; it is "
+                       "root's alone now");
         }
         if (inode.nlink == 0 || (inode.flags & media::kInodeCutting) != 0)
             header.pending = static_cast<media::le16>(header.pending | bit);
         return {};
-    }
-
-    // An inode whose checksum is wrong, if it proves itself: its number is right, its fields can
-    // be, and what it owns is in use and nobody else's. Of its map only that is kept.
-    bool mend(media::Inode& inode, std::uint64_t ino) {
-        const std::uint64_t blocks = work_.survey.image.blocks();
-        if (inode.ino != ino || !checking::is_type(inode.mode) || inode.mode >> 16 != 0 ||
-            inode.generation >= work_.state.generation_limit ||
-            (inode.generation & 0xffffffff) == 0 || inode.blocks > blocks ||
-            inode.map_level > media::kTreeLevelsMax || inode.nlink > blocks * 256)
-            return false;
-        inode.magic = media::kInodeMagic;
-        inode.mode &= ~static_cast<std::uint32_t>(S_ISUID | S_ISGID);
-        inode.flags &= media::kInodeFlagsKnown;
-        if (inode.map_level != 0) return true;  // its nodes have checksums of their own
-        inode.map_bytes = std::min<media::le32>(inode.map_bytes, media::kInlineBytes);
-        if (S_ISREG(inode.mode)) {
-            mend_extents(inode);
-        } else if (S_ISDIR(inode.mode)) {
-            mend_entries(inode);
-        } else if (S_ISLNK(inode.mode) && inode.size <= media::kInlineBytes) {
-            return strnlen(reinterpret_cast<const char*>(inode.inline_map), media::kInlineBytes) ==
-                   inode.size;
-        }
-        return true;
-    }
-    void mend_extents(media::Inode& inode) {
-        std::size_t kept = 0;
-        std::uint64_t end = 0;
-        for (std::size_t at = 0; at + sizeof(media::Extent) <= inode.map_bytes;
-             at += sizeof(media::Extent)) {
-            media::Extent extent;
-            std::memcpy(&extent, inode.inline_map + at, sizeof extent);
-            bool is_proven = extent.blocks != 0 && extent.blocks <= inode.blocks;
-            for (std::uint64_t i = 0; is_proven && i < extent.blocks; ++i)
-                is_proven = work_.is_in_use_unclaimed(extent.start_block + i);
-            if (!is_proven) continue;
-            std::memmove(inode.inline_map + kept, &extent, sizeof extent);
-            kept += sizeof extent;
-            end = std::max(end, extent.file_block + extent.blocks);
-        }
-        // A size beyond all that there is proves nothing.
-        inode.size = std::min(inode.size, end * kBlockBytes);
-        end_map(inode, kept);
-    }
-    void mend_entries(media::Inode& inode) {
-        Content content;
-        (void)parse_entries(work_, {inode.inline_map, inode.map_bytes}, true, content);
-        std::size_t kept = 0;
-        for (const Entry& entry : content.entries) {
-            const media::DirectoryEntry head{
-                .key = checking::hash_of(entry.name, work_.super()) << media::kNameCollisionBits,
-                .ino = entry.ino,
-                .type = entry.type,
-                .name_bytes = static_cast<media::u8>(entry.name.size())};
-            std::memcpy(inode.inline_map + kept, &head, sizeof head);
-            std::memcpy(inode.inline_map + kept + sizeof head, entry.name.data(),
-                        entry.name.size());
-            kept += sizeof head + entry.name.size();
-        }
-        end_map(inode, kept);
-    }
-    static void end_map(media::Inode& inode, std::size_t bytes) {
-        std::fill(inode.inline_map + bytes, std::end(inode.inline_map), media::u8{0});
-        inode.map_bytes = static_cast<media::le32>(bytes);
     }
 
     Expected<void> look_for_lost() {
@@ -263,10 +199,12 @@ private:
         work_.for_each_lost([&](std::uint64_t offset, const AnyBlock& block) {
             media::ChunkHeader header;
             std::memcpy(&header, &block, sizeof header);
-            if (header.magic == media::kChunkMagic && header.table == table_ &&
-                !seen_.contains(offset) && !chunks_.contains(header.chunk) &&
-                header.chunk < kWindowMax)
-                offsets.push_back(offset);
+            const bool is_ours =
+                work_.is_whole(header, media::kChunkMagic)
+                    ? header.table == table_ && header.chunk < kWindowMax &&
+                          !chunks_.contains(header.chunk)
+                    : table_ == media::kTableInodes && header.magic != media::kBlockMagic;
+            if (is_ours && !seen_.contains(offset)) offsets.push_back(offset);
         });
         for (const std::uint64_t offset : offsets) {
             TRY(chunk(offset));
@@ -325,6 +263,7 @@ private:
     bool refused_ = false;  // records that cannot be read may be of this boot
     std::set<std::uint64_t> seen_;
     std::vector<std::uint64_t> doubtful_;
+    DoubtfulInodes doubtful_inodes_{work_};
     std::map<std::uint64_t, Found> chunks_;
 };
 

@@ -80,6 +80,18 @@ bool Work::is_in_use_unclaimed(std::uint64_t block) {
     return group == nullptr || (group->bitmap[bit / 8] >> bit % 8 & 1) != 0;
 }
 
+std::optional<std::uint64_t> Work::chunk_by_inodes(std::uint64_t offset) const {
+    for (unsigned slot = 1; slot < media::kChunkSlots; ++slot) {
+        media::le32 magic = 0;
+        media::Inode inode;
+        const std::uint64_t at = offset + slot * media::kSlotBytes;
+        if (read(at, magic) && magic == media::kInodeMagic && read(at, inode) &&
+            is_whole(inode, magic) && inode.ino % media::kChunkSlots == slot && inode.nlink != 0)
+            return inode.ino / media::kChunkSlots;
+    }
+    return std::nullopt;
+}
+
 void Work::for_each_lost(
     const std::function<void(std::uint64_t offset, const AnyBlock& block)>& visit) {
     AnyBlock bytes;
@@ -87,13 +99,10 @@ void Work::for_each_lost(
         media::le32 magic = 0;
         const std::uint64_t offset = block * kBlockBytes;
         if (!is_in_use_unclaimed(block) || !read(offset, magic)) continue;
-        if (magic == media::kChunkMagic) {
-            media::ChunkHeader header;
-            if (!read(offset, header) || !is_whole(header, magic) || header.own_offset != offset)
-                continue;
-        } else if (magic != media::kBlockMagic) {
-            continue;
-        }
+        media::ChunkHeader header;
+        const bool is_chunk = magic == media::kChunkMagic && read(offset, header) &&
+                              is_whole(header, magic) && header.own_offset == offset;
+        if (!is_chunk && magic != media::kBlockMagic && !chunk_by_inodes(offset)) continue;
         if (!read(offset, bytes)) continue;
         if (magic == media::kBlockMagic &&
             (!survey.image.sum_matches(bytes) || bytes.header.own_offset != offset))

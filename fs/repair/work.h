@@ -19,6 +19,7 @@
 
 #include "fs/check/survey.h"
 #include "fs/check/table.h"
+#include "fs/format/record.h"
 #include "fs/format/tree.h"
 #include "fs/repair/repair.h"
 #include "fs/repair/writer.h"
@@ -69,6 +70,9 @@ public:
     [[gnu::format(printf, 4, 5)]] void tell(std::uint64_t offset, std::uint64_t ino,
                                             const char* format, ...);
 
+    /// What the file has is not proven to be what was written to it.
+    void doubt(std::uint64_t ino) { report.doubted.try_emplace(ino); }
+
     template <class T>
     bool read(std::uint64_t offset, T& out) const {
         return bool(region.read(offset, std::as_writable_bytes(std::span(&out, 1))));
@@ -106,13 +110,33 @@ public:
     }
 
     /// Blocks that the bitmap has in use (or whose group is damaged) and nobody claims, and whose
-    /// content is metadata with a right checksum: what damage has cut off.
+    /// content is metadata with a right checksum, or inodes that have one: what damage has cut off.
     void for_each_lost(
         const std::function<void(std::uint64_t offset, const AnyBlock& block)>& visit);
     [[nodiscard]] bool is_in_use_unclaimed(std::uint64_t block);
+    /// The index of a chunk by its whole inodes that have names; nullopt: there are none.
+    [[nodiscard]] std::optional<std::uint64_t> chunk_by_inodes(std::uint64_t offset) const;
 };
 
+/// The byte of a unit that is wrong, if it is one, and its wrong bits.
+struct WrongByte {
+    std::size_t at;
+    std::byte bits;
+};
+std::optional<WrongByte> wrong_byte(std::uint32_t seed, std::span<const std::byte> unit);
+
+/// A unit as it was before one of its bytes changed, and who found fault with it.
+struct WrongUnit {
+    Finding finding;
+    std::vector<std::byte> unit;
+};
+std::vector<WrongUnit> find_wrong_bytes(const Work& work);
+
+/// Its path, of several names the first; empty if it has none.
+std::string path_of(Work& work, std::uint64_t ino);
+
 // The parts. Each repairs all of its subject.
+Expected<void> set_bytes_right(Work& work, std::span<const WrongUnit> units);
 Expected<bool> repair_superblocks(Work& work);
 Expected<bool> replay_journal(Work& work);
 Expected<bool> repair_state(Work& work);

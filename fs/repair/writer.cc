@@ -55,26 +55,42 @@ Expected<void> Writer::write(std::span<const Record> records) {
         append(std::as_bytes(std::span(&head, 1)));
         append(record.bytes);
     }
-    media::LogHeader header{};
-    header.magic = media::kLogMagic;
-    header.sequence = 1;
-    header.log_bytes = static_cast<media::le32>(log.size());
-    header.record_count = static_cast<media::le32>(records.size());
-    std::memcpy(log.data(), &header, sizeof header);
-    const std::uint64_t seal =
-        crc32c(superblock_.checksum_seed, log) | std::uint64_t{header.log_bytes} << 32;
-    const std::uint64_t lane = superblock_.lanes_offset;
-
-    TRY(region_.store_flush(lane + media::kLogOffset, log));  // P1
-    region_.fence();
-    TRY(region_.store8_flush(lane + media::kSealOffset, seal));  // P2
-    region_.fence();
+    const std::uint64_t lane = TRY(seal_log(log, static_cast<std::uint32_t>(records.size())));
     for (const Record& record : records)
         TRY(region_.store_flush(record.offset, record.bytes));  // P3
     region_.fence();
     TRY(region_.store8_flush(lane + media::kSealOffset, 0));  // P4
     region_.fence();
     return {};
+}
+
+// P1 and P2, in a lane whose memory works; its offset.
+Expected<std::uint64_t> Writer::seal_log(std::vector<std::byte>& log, std::uint32_t record_count) {
+    for (; lane_ < superblock_.lane_count; ++lane_) {
+        media::LogHeader header{};
+        header.magic = media::kLogMagic;
+        header.lane = lane_;
+        header.sequence = 1;
+        header.log_bytes = static_cast<media::le32>(log.size());
+        header.record_count = record_count;
+        std::memcpy(log.data(), &header, sizeof header);
+        const std::uint64_t seal =
+            crc32c(superblock_.checksum_seed, log) | std::uint64_t{header.log_bytes} << 32;
+        const std::uint64_t lane =
+            superblock_.lanes_offset + std::uint64_t{lane_} * superblock_.lane_bytes;
+        if (!region_.store_flush(lane + media::kLogOffset, log)) continue;  // P1
+        region_.fence();
+        if (const auto sealed = region_.store8_flush(lane + media::kSealOffset, seal);  // P2
+            !sealed) {
+            // A store that raises SIGBUS stored nothing; one that is not written back may have.
+            if (region_.capabilities().flush == pmem::Flush::page)
+                return std::unexpected(sealed.error());
+            continue;
+        }
+        region_.fence();
+        return lane;
+    }
+    return fail(Cause::media_error, superblock_.lanes_offset);
 }
 
 Writer::Known& Writer::known(std::uint64_t index) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a repair writes. New blocks come from those that nobody has; units are changed through lane 0
-// of the journal, so that a crash leaves each of them old or new, and a mount or the next repair
-// replays the lane.
+// How a repair writes. New blocks come from those that nobody has; units are changed through a lane
+// of the journal, the first whose memory works, so that a crash leaves each of them old or new, and
+// a mount or the next repair replays the lane.
 //
 // Invariants
 //   - Every lane is unsealed when the writer is made.
@@ -97,6 +97,7 @@ private:
     bool is_without_owner(std::uint64_t block);
     [[nodiscard]] bool is_avoided(std::uint64_t block) const;
     Expected<void> write(std::span<const Record> records);
+    Expected<std::uint64_t> seal_log(std::vector<std::byte>& log, std::uint32_t record_count);
 
     pmem::Region& region_;
     const media::Superblock& superblock_;
@@ -106,6 +107,7 @@ private:
     std::vector<BlockRun> avoided_;
     std::uint64_t free_cursor_ = 1;
     std::uint64_t lost_cursor_ = 1;
+    std::uint32_t lane_ = 0;
     std::vector<Record> staged_;
     std::size_t staged_bytes_ = 0;
 };

@@ -29,7 +29,8 @@ struct Fault {
     std::function<void(Sample&)> damage;
 };
 
-void flip(Sample& sample, std::uint64_t offset) { sample.image.at<media::u8>(offset) ^= 1; }
+// More than one byte: which one it was, a checksum tells.
+void flip(Sample& sample, std::uint64_t offset) { sample.image.at<media::le16>(offset) ^= 0x1515; }
 
 std::uint64_t top_of(const Sample& sample, std::uint64_t ino) {
     return sample.image.tree_of(ino).back().offset;

@@ -6,12 +6,11 @@
 
 #include <catch2/catch.hpp>
 #include <map>
-#include <mutex>
-#include <set>
 
 #include "fs/format/inode.h"
 #include "fs/pin/process.h"
 #include "fs/volume/describe.h"
+#include "tests/support/failing_blocks.h"
 #include "tests/support/mounted.h"
 
 using namespace pinfs;
@@ -19,38 +18,6 @@ using namespace pinfs::test;
 using namespace pinfs::unit_literals;
 
 namespace {
-
-/// Blocks that cannot be loaded; a store of a whole one mends it, unless it is dead.
-class Failing final : public pmem::Observer {
-public:
-    bool before_load(std::uint64_t offset, std::uint64_t bytes) override {
-        const std::scoped_lock lock{mutex_};
-        const auto first = bad_.lower_bound(offset / kBlockBytes);
-        return first == bad_.end() || *first * kBlockBytes >= offset + bytes;
-    }
-    bool before_store(std::uint64_t offset, std::uint64_t bytes) override {
-        const std::scoped_lock lock{mutex_};
-        for (auto at = bad_.lower_bound(offset / kBlockBytes);
-             at != bad_.end() && *at * kBlockBytes < offset + bytes;) {
-            const bool whole =
-                *at * kBlockBytes >= offset && (*at + 1) * kBlockBytes <= offset + bytes;
-            if (dead_ || !whole) return false;
-            at = bad_.erase(at);
-        }
-        return true;
-    }
-    void stored(std::uint64_t, std::uint64_t) override {}
-    void flushed(std::uint64_t, std::uint64_t, const std::source_location&) override {}
-    void fenced(const std::source_location&) override {}
-
-    void fail(std::uint64_t block) { bad_.insert(block); }
-    void kill() { dead_ = true; }
-
-private:
-    std::mutex mutex_;
-    std::set<std::uint64_t> bad_;
-    bool dead_ = false;
-};
 
 constexpr std::uint64_t kFileBytes = 20 * kBlockBytes;
 
@@ -86,7 +53,7 @@ struct Damaged {
         return must(describe_state(region)).bad_blocks;
     }
 
-    Failing failing;
+    FailingBlocks failing;
     Memory memory;
     pmem::Region region;
     std::optional<Mounted> fs;

@@ -147,7 +147,7 @@ void pinfs::fuzz::try_image(std::span<const std::uint8_t> bytes) {
     };
     if (!repairs_first) mount_and_use();
     RepairOptions options;
-    options.allow = [](FindingKind, std::span<const Finding>) {
+    options.allow = [](const RepairQuestion&) {
         return true;
     };
     options.tell = [](const std::string&) {

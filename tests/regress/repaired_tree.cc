@@ -36,7 +36,7 @@ TEST_CASE("regress: a directory that was repaired takes names of every key", "[r
         if (header.magic != media::kBlockMagic || header.level < 2 ||
             header.kind != static_cast<media::le16>(media::BlockKind::directory_tree))
             continue;
-        memory.bytes()[at + sizeof header] ^= std::byte{1};
+        memory.bytes()[at + sizeof header] ^= std::byte{0x15};
         ++damaged;
     }
     REQUIRE(damaged > 0);

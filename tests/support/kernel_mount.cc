@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/kernel_mount.h"
 
+#ifndef CATCH_CONFIG_EXTERNAL_INTERFACES
 #define CATCH_CONFIG_EXTERNAL_INTERFACES  // listeners
+#endif
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/file.h>

@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "fs/format/table.h"
+#include "fs/format/unit.h"
 #include "tests/support/hand_image.h"
 
 namespace pinfs::test {
@@ -47,6 +49,34 @@ inline void seal_block(HandImage& image, std::uint64_t offset) {
             magic == media::kRecordMagic || magic == media::kLaneStateMagic)
             image.seal(at, media::kSlotBytes);
     }
+}
+
+/// What one checksum covers.
+struct Unit {
+    std::uint64_t offset;
+    std::uint64_t bytes;
+    std::uint64_t ino;  ///< whose it is; 0: nobody's
+};
+
+/// All of metadata that is in use, but the superblocks and the journal.
+inline std::vector<Unit> units_of(std::span<const std::byte> memory) {
+    std::vector<Unit> units;
+    for (std::uint64_t at = 0; at < memory.size(); at += kBlockBytes) {
+        media::BlockHeader header;
+        std::memcpy(&header, memory.data() + at, sizeof header);
+        if (header.magic == media::kBlockMagic && header.own_offset == at) {
+            const bool is_of_inode = header.kind >= static_cast<int>(media::BlockKind::extent_tree);
+            units.push_back({at, kBlockBytes, is_of_inode ? header.owner : 0});
+        }
+        media::ChunkHeader chunk;
+        std::memcpy(&chunk, memory.data() + at, sizeof chunk);
+        if (chunk.magic != media::kChunkMagic || chunk.own_offset != at) continue;
+        for (std::uint64_t slot = 0; slot < media::kChunkSlots; ++slot)
+            if ((chunk.used >> slot & 1) != 0)
+                units.push_back({at + slot * media::kSlotBytes, media::kSlotBytes,
+                                 slot == 0 ? 0 : chunk.chunk * media::kChunkSlots + slot});
+    }
+    return units;
 }
 
 class RandomDamage {

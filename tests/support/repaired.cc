@@ -76,8 +76,8 @@ std::string Repaired::text() const {
 Repaired repair_all(pmem::Region& region) {
     Repaired done;
     RepairOptions options;
-    options.allow = [](FindingKind, std::span<const Finding> findings) {
-        return !findings.empty();
+    options.allow = [](const RepairQuestion& question) {
+        return !question.findings.empty();
     };
     options.tell = [&](const std::string& sentence) {
         done.sentences.push_back(sentence);

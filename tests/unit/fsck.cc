@@ -184,7 +184,7 @@ TEST_CASE("fsck.pinfs: what is safe is repaired with -p, all with -y; then nothi
 TEST_CASE("fsck.pinfs: what needs a decision is left by -p, with exit code 4", "[cmd][unit]") {
     RegionFile region;
     HandImage& image = region.sample.image;
-    image.at<media::u8>(image.node_at(region.sample.directory, 1) + 100) ^= 1;
+    image.at<media::u8>(image.node_at(region.sample.directory, 1) + 100) ^= 0x15;
     region.save();
     const std::string before = bytes_of(region.path);
     const Ran left = run({"fsck.pinfs", "-p", "-f", region.path});

@@ -12,6 +12,7 @@
 
 #include "fs/repair/repair.h"
 #include "tests/support/damage.h"
+#include "tests/support/failing_blocks.h"
 #include "tests/support/random_damage.h"
 #include "tests/support/repaired.h"
 #include "tests/support/seed.h"
@@ -47,6 +48,93 @@ TEST_CASE("repair: random damage in several places at once", "[repair][corruptio
     CHECK(judged > kRounds / 2);
 }
 
+TEST_CASE("repair: a wrong bit, or byte of what is small, is set right", "[repair][corruption]") {
+    Random random(seed_of_test("repair of bits", 32));
+    Sample sample;
+    HandImage& image = sample.image;
+    const std::vector<std::byte> pristine(image.memory().begin(), image.memory().end());
+    media::Superblock super;
+    must(image.region().read(0, std::as_writable_bytes(std::span(&super, 1))));
+    const std::uint64_t lanes_end =
+        super.lanes_offset + std::uint64_t{super.lane_count} * super.lane_bytes;
+    RepairOptions options;
+    options.allow = [](const RepairQuestion& question) {
+        return question.is_safe;
+    };
+    int judged = 0;
+    for (const Unit& unit : units_of(pristine))
+        for (int i = 0; i < 3; ++i) {
+            const std::uint64_t at = unit.offset + below(random, unit.bytes);
+            const auto bits = static_cast<std::byte>(
+                unit.bytes < media::kBlockBytes ? 1 + below(random, 255) : 1 << below(random, 8));
+            CAPTURE(unit.offset, at);
+            std::ranges::copy(pristine, image.memory().begin());
+            image.memory()[at] ^= bits;
+            if (must(check(image.region())).clean()) continue;
+            ++judged;
+            const auto done = must(repair(image.region(), options));
+            INFO(done.left.text());
+            CHECK(done.left.clean());
+            CHECK(done.repairs == 1);
+            CHECK(done.doubted.empty());
+            // A repair leaves its log in a lane.
+            const auto is_same = [&](std::uint64_t begin, std::uint64_t end) {
+                return std::ranges::equal(image.memory().subspan(begin, end - begin),
+                                          std::span(pristine).subspan(begin, end - begin));
+            };
+            CHECK(is_same(0, super.lanes_offset));
+            CHECK(is_same(lanes_end, pristine.size()));
+        }
+    CHECK(judged > 200);
+}
+
+TEST_CASE("repair: a lane of the journal that cannot be read is written anew", "[repair][fault]") {
+    constexpr std::uint64_t kBytes = 16_MiB;
+    pmem::Capabilities flushed_by_line;
+    flushed_by_line.flush = pmem::Flush::line;
+    for (std::uint64_t lane = 0; lane < 4; ++lane) {
+        CAPTURE(lane);
+        FailingBlocks failing;
+        const Memory memory{kBytes};
+        pmem::Region region{memory.bytes(), flushed_by_line, &failing};
+        Mounted fs{region, memory.bytes(), {.bytes = kBytes}};
+        const Ino file = fs.make_file("/file", 30'000, 1);
+        fs.unmount();
+        media::Superblock super;
+        must(region.read(0, std::as_writable_bytes(std::span(&super, 1))));
+        REQUIRE(super.lane_count == 4);
+        const std::uint64_t place = super.lanes_offset + lane * super.lane_bytes;
+        failing.fail(place / kBlockBytes);
+        const auto refused = Volume::mount(region, mount_options());
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().cause == Cause::media_error);
+        CHECK(refused.error().offset == place);
+        const auto report = must(check(region));
+        CHECK(std::ranges::any_of(report.findings, [&](const Finding& finding) {
+            return finding.kind == FindingKind::unreadable && finding.offset == place;
+        }));
+
+        // Where nothing works in its place, the repair says so; else another lane does it.
+        failing.kill();
+        RepairOptions options;
+        options.allow = [](const RepairQuestion&) {
+            return true;
+        };
+        const auto failed = repair(region, options);
+        REQUIRE_FALSE(failed);
+        CHECK(failed.error().cause == Cause::media_error);
+        failing.revive();
+        const Repaired done = repair_all(region);
+        INFO(done.text());
+        CHECK(done.report.left.clean());
+        fs.mount();
+        CHECK(fs.read(file, 0, 30'000) == pattern(0, 30'000, 1));
+        fs.make_file("/after", 30'000, 2);
+        fs.check_clean();
+        fs.unmount();
+    }
+}
+
 TEST_CASE("repair: damaged records that may be of this boot are left, and no block is freed",
           "[repair][corruption]") {
     Sample sample;
@@ -54,15 +142,19 @@ TEST_CASE("repair: damaged records that may be of this boot are left, and no blo
     const BootId boot{1, 2, 3};
     const std::uint64_t lost = image.free_block();
     set_bit(image, lost, true);
-    SECTION("a record") { image.at<media::u8>(image.record_at(sample.hold_record) + 90) ^= 1; }
-    SECTION("a chunk of records") { image.at<media::u8>(image.record_chunk_at(0) + 40) ^= 1; }
+    SECTION("a record") {
+        image.at<media::le16>(image.record_at(sample.hold_record) + 90) ^= 0x1515;
+    }
+    SECTION("a chunk of records") {
+        image.at<media::le16>(image.record_chunk_at(0) + 40) ^= 0x1515;
+    }
     const auto is_used = [&](std::uint64_t block) {
         const auto& group = image.at<media::Group>(image.group_at(0));
         return (group.bitmap[block / 8] >> block % 8 & 1) != 0;
     };
     const auto hold = image.copy_at<media::Record>(image.record_at(sample.hold_record));
     RepairOptions options;
-    options.allow = [](FindingKind, std::span<const Finding>) {
+    options.allow = [](const RepairQuestion&) {
         return true;
     };
     options.boot_id = boot;
@@ -83,12 +175,12 @@ TEST_CASE("repair: damaged records that may be of this boot are left, and no blo
 TEST_CASE("repair: what is declined is left, with all that follows from it", "[repair][unit]") {
     Sample sample;
     HandImage& image = sample.image;
-    image.at<media::u8>(image.node_at(sample.directory, 1) + 100) ^= 1;
+    image.at<media::u8>(image.node_at(sample.directory, 1) + 100) ^= 0x15;
     set_bit(image, image.free_block(), true);
     const std::vector<std::byte> before(image.memory().begin(), image.memory().end());
     RepairOptions options;
-    options.allow = [](FindingKind kind, std::span<const Finding>) {
-        return is_safe_to_repair(kind);
+    options.allow = [](const RepairQuestion& question) {
+        return question.is_safe;
     };
     const auto left = must(repair(image.region(), options));
     CHECK(left.repairs == 0);
