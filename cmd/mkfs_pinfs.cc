@@ -205,6 +205,8 @@ int make_in(const Request& request) {
         std::cout << path << " holds " << contents->name << " already\n";
         return kMade;
     }
+    if (const std::string open = open_elsewhere(path); !open.empty() && !request.words.force)
+        return complain(kNotMade, open + "; --force uses it all the same");
     if (contents->is != Contents::Is::blank && !request.words.force)
         return complain(kNotMade, why_not_blank(request, region, *contents));
     if (request.size_bytes && *request.size_bytes != region.bytes())

@@ -20,6 +20,7 @@
 #include "cmd/exit_codes.h"
 #include "cmd/log.h"
 #include "cmd/mount_options.h"
+#include "cmd/region_name.h"
 #include "cmd/region_use.h"
 #include "cmd/remount.h"
 #include "cmd/supervision.h"
@@ -68,14 +69,6 @@ std::expected<std::string, Problem> usable_mountpoint(const std::string& path) {
     return resolved;
 }
 
-/// Where udev keeps a name for what fstab calls LABEL= or UUID=; else the word itself.
-std::string region_path(const std::string& word) {
-    for (const auto& [prefix, directory] :
-         {std::pair{"LABEL=", "/dev/pinfs/by-label/"}, std::pair{"UUID=", "/dev/pinfs/by-uuid/"}})
-        if (word.starts_with(prefix)) return directory + word.substr(std::strlen(prefix));
-    return word;
-}
-
 constexpr const char* kUringSwitch = "/sys/module/fuse/parameters/enable_uring";
 
 std::expected<void, Problem> check_io_uring() {
@@ -114,11 +107,12 @@ std::expected<Plan, Problem> plan_of(const MountCommand& command, bool under_sup
     if (!mountpoint) return std::unexpected(mountpoint.error());
     plan.session.mount.mountpoint = *mountpoint;
     if (plan.options.remount) return plan;
-    const std::string given =
+    const auto given =
         region_path(plan.options.source.empty() ? command.region : plan.options.source);
-    if (struct stat st{}; plan.options.nofail && stat(given.c_str(), &st) != 0 && errno == ENOENT)
+    if (!given) return problem(kFailure, given.error());
+    if (struct stat st{}; plan.options.nofail && stat(given->c_str(), &st) != 0 && errno == ENOENT)
         return problem(kSuccess, {});
-    auto region = absolute(given, "region");
+    auto region = absolute(*given, "region");
     if (!region) return std::unexpected(region.error());
     plan.region = *region;
     if (plan.options.io_uring)

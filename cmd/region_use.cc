@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string_view>
@@ -82,6 +84,54 @@ std::int64_t start_of(int pid) {
     return 0;
 }
 
+/// As far as they can be read; what goes meanwhile is not missed.
+std::vector<std::string> paths_in(const std::string& directory) {
+    std::vector<std::string> paths;
+    std::error_code error;
+    std::filesystem::directory_iterator entry{directory, error};
+    for (; !error && entry != std::filesystem::directory_iterator{}; entry.increment(error))
+        paths.push_back(entry->path());
+    return paths;
+}
+
+/// Whether the open file behind /proc/PID/fd/N has an flock.
+bool has_lock(const std::string& process, const std::string& descriptor) {
+    std::ifstream file{process + "/fdinfo" + descriptor.substr(descriptor.rfind('/'))};
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("lock:") && line.find("FLOCK") != line.npos) return true;
+    return false;
+}
+
+/// Another process that has the device at `path` open, by whatever node, or has a lock of one;
+/// nobody for a file.
+std::optional<pmem::LockHolder> other_user_of(const std::string& path, bool if_locked) {
+    struct stat device {};
+    if (stat(path.c_str(), &device) != 0 || !S_ISCHR(device.st_mode)) return std::nullopt;
+    for (const std::string& process : paths_in("/proc")) {
+        const int pid = std::atoi(process.c_str() + process.rfind('/') + 1);
+        if (pid == 0 || pid == getpid()) continue;
+        for (const std::string& descriptor : paths_in(process + "/fd")) {
+            // Devices alone are asked, by their paths: a file system that hangs would not answer.
+            char target[16] = {};
+            struct stat open {};
+            if (readlink(descriptor.c_str(), target, sizeof(target) - 1) <= 0 ||
+                !std::string_view{target}.starts_with("/dev/") ||
+                stat(descriptor.c_str(), &open) != 0 || !S_ISCHR(open.st_mode) ||
+                open.st_rdev != device.st_rdev || (if_locked && !has_lock(process, descriptor)))
+                continue;
+            pmem::LockHolder user{.pid = pid, .command = {}};
+            std::ifstream comm{process + "/comm"};
+            std::getline(comm, user.command);
+            return user;
+        }
+    }
+    return std::nullopt;
+}
+
+std::string process_text(const pmem::LockHolder& holder) {
+    return "process " + std::to_string(holder.pid) + " (" + printable(holder.command) + ")";
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
@@ -90,6 +140,8 @@ Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
     auto pause = 1ms;
     while (true) {
         auto region = pmem::Region::open(path, options);
+        if (region && !options.read_only && other_user_of(path, /*if_locked=*/true))
+            region = fail(Cause::region_in_use);
         if (region || region.error().cause != Cause::region_in_use ||
             std::chrono::steady_clock::now() - begin >= patience_with(path))
             return region;
@@ -107,6 +159,8 @@ bool wait_until_free(const std::string& path) {
 std::string in_use_sentence(const std::string& path) {
     const auto holders = pmem::Region::find_lock_holders(path);
     std::string sentence = "region " + path + " is in use";
+    if (const auto other = holders.empty() ? other_user_of(path, /*if_locked=*/true) : std::nullopt)
+        sentence += " through another node of the device, by " + process_text(*other);
     for (const pmem::LockHolder& holder : holders)
         sentence += (&holder == &holders.front() ? " by process " : ", process ") +
                     std::to_string(holder.pid) + " (" + holder.command + ")";
@@ -116,6 +170,11 @@ std::string in_use_sentence(const std::string& path) {
         if (const std::int64_t start = start_of(holders.front().pid); start != 0)
             sentence += " since " + time_text(start);
     return sentence;
+}
+
+std::string open_elsewhere(const std::string& path) {
+    const auto user = other_user_of(path, /*if_locked=*/false);
+    return user ? path + " is open in " + process_text(*user) : std::string{};
 }
 
 std::optional<BootId> boot_id_of_now() {

@@ -19,11 +19,17 @@ namespace pinfs::cmd {
 
 /// As Region::open. Errors: region_in_use if the region is mounted, or a command other than a
 /// daemon uses it, or a daemon takes more than a minute to end (who cannot be seen: 5 seconds).
+/// Locks are those of nodes; so that is said too of a device to be written of which another node is
+/// locked, such as a container was given, by a process that can be seen.
 Expected<std::unique_ptr<pmem::Region>> open_when_free(const std::string& path,
                                                        const pmem::OpenOptions& options);
 
 /// Waits until nobody has the region's lock, or it is mounted (again). False after a minute.
 bool wait_until_free(const std::string& path);
+
+/// Empty, or "/dev/dax0.0 is open in process 4711 (qemu)": who knows nothing of the lock may use a
+/// device all the same. Of files nothing is said.
+std::string open_elsewhere(const std::string& path);
 
 /// "region R is in use by process 4711 (pinfs), mounted on /mnt since 2026-11-21 12:00:05 UTC", as
 /// far as it can be known.
