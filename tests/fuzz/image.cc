@@ -152,7 +152,9 @@ void pinfs::fuzz::try_image(std::span<const std::uint8_t> bytes) {
     };
     options.tell = [](const std::string&) {
     };
-    if (const auto repaired = repair(image.region(), options); repaired && found) {
+    // Without a superblock that can be used, of no blocks, there is nothing to repair by.
+    if (const auto repaired = repair(image.region(), options);
+        repaired && found && repaired->left.totals.blocks != 0) {
         require(repaired->left.clean(), "a repair leaves", repaired->left.text());
         mount_and_use();
         const auto after = check(image.region());
