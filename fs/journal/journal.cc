@@ -90,15 +90,18 @@ Expected<std::vector<Journal::SealedLog>> Journal::sealed_logs(std::uint64_t& la
     std::vector<SealedLog> logs;
     for (std::uint32_t lane = 0; lane < geometry_.lane_count; ++lane) {
         const std::uint64_t at = offset_of(lane);
+        media::Seal seal{};
+        TRY(region_.read(at + media::kSealOffset, std::as_writable_bytes(std::span{&seal, 1})));
+        const bool is_sealed = std::bit_cast<std::uint64_t>(seal) != kUnsealed;
         media::LogHeader header{};
-        TRY(region_.read(at + media::kLogOffset, std::as_writable_bytes(std::span{&header, 1})));
+        const auto loaded =
+            region_.read(at + media::kLogOffset, std::as_writable_bytes(std::span{&header, 1}));
+        // Nobody misses an unsealed log.
+        if (is_sealed) TRY(loaded);
         // Unsealed logs may be torn; a wild sequence only makes later ones larger, so bound it.
         if (header.magic == media::kLogMagic && header.sequence < UINT64_MAX / 2)
             last_sequence = std::max(last_sequence, header.sequence);
-
-        media::Seal seal{};
-        TRY(region_.read(at + media::kSealOffset, std::as_writable_bytes(std::span{&seal, 1})));
-        if (std::bit_cast<std::uint64_t>(seal) == kUnsealed) continue;
+        if (!is_sealed) continue;
         if (seal.log_bytes < sizeof header || seal.log_bytes > log_bytes_max() ||
             seal.log_bytes % 8 != 0)
             return fail(Cause::media_corrupt, at);
@@ -175,42 +178,58 @@ Expected<Totals> Journal::load_totals() {
     return totals;
 }
 
-std::uint32_t Journal::take_lane() {
+/// Nothing if all are lost.
+std::optional<std::uint32_t> Journal::take_lane() {
     thread_local std::uint32_t preferred = 0;
-    lock_check::acquired(LockRank::lane, true);
     std::unique_lock lock{lanes_mutex_};
     for (;;) {
+        bool any = false;
         for (std::uint32_t i = 0; i < geometry_.lane_count; ++i) {
             const std::uint32_t lane = (preferred + i) % geometry_.lane_count;
-            if (lanes_[lane].taken) continue;
+            any |= !lanes_[lane].lost;
+            if (lanes_[lane].taken || lanes_[lane].lost) continue;
             lanes_[lane].taken = true;
             preferred = lane;
+            lock_check::acquired(LockRank::lane, true);
             return lane;
         }
+        if (!any) return std::nullopt;
         lane_free_.wait(lock);
     }
 }
 
 void Journal::give_back_lane(std::uint32_t lane) {
+    bool lost = false;
     {
         const std::scoped_lock lock{lanes_mutex_};
         lanes_[lane].taken = false;
+        lost = lanes_[lane].lost;
     }
-    lane_free_.notify_one();
+    if (lost)
+        lane_free_.notify_all();  // there may be none to wait for
+    else
+        lane_free_.notify_one();
     lock_check::released(LockRank::lane);
 }
 
 class Journal::LaneHold {
 public:
     explicit LaneHold(Journal& journal) : journal_{journal}, lane_{journal.take_lane()} {}
-    ~LaneHold() { journal_.give_back_lane(lane_); }
+    ~LaneHold() {
+        if (lane_) journal_.give_back_lane(*lane_);
+    }
     LaneHold(const LaneHold&) = delete;
     LaneHold& operator=(const LaneHold&) = delete;
-    [[nodiscard]] std::uint32_t index() const { return lane_; }
+    explicit operator bool() const { return lane_.has_value(); }
+    [[nodiscard]] std::uint32_t index() const { return *lane_; }
+    void lose() {
+        const std::scoped_lock lock{journal_.lanes_mutex_};
+        journal_.lanes_[*lane_].lost = true;
+    }
 
 private:
     Journal& journal_;
-    std::uint32_t lane_;
+    std::optional<std::uint32_t> lane_;
 };
 
 Expected<void> Journal::commit(Transaction& transaction, const Totals& added) {
@@ -239,60 +258,90 @@ Expected<void> Journal::commit(Transaction& transaction, const Totals& added) {
         }
     }
 
-    const LaneHold lane{*this};
-    if (failed()) return fail(Cause::shut_down);
-    media::LaneState& state = lanes_[lane.index()].state;
-    media::LaneState new_state = state;
-    if (added.free_blocks != 0 || added.inodes != 0) {
-        new_state.free_blocks += added.free_blocks;
-        new_state.inodes += added.inodes;
-        seal_unit(reinterpret_cast<std::byte*>(&new_state), sizeof new_state);
-        records += append_differences(log_buffer, offset_of(lane.index()) + media::kLaneStateOffset,
-                                      std::as_bytes(std::span{&state, 1}),
-                                      std::as_bytes(std::span{&new_state, 1}));
-    }
-    if (records == 0) return {};
-    if (log_buffer.size() > log_bytes_max()) return fail(Cause::change_too_large);
+    const std::size_t bytes = log_buffer.size();
+    const std::uint32_t records_of_all = records;
+    for (;;) {
+        LaneHold lane{*this};
+        if (failed()) return fail(Cause::shut_down);
+        if (!lane) return fail(Cause::media_error, geometry_.lanes_offset);
+        media::LaneState& state = lanes_[lane.index()].state;
+        media::LaneState new_state = state;
+        log_buffer.resize(bytes);
+        records = records_of_all;
+        if (added.free_blocks != 0 || added.inodes != 0) {
+            new_state.free_blocks += added.free_blocks;
+            new_state.inodes += added.inodes;
+            seal_unit(reinterpret_cast<std::byte*>(&new_state), sizeof new_state);
+            records += append_differences(
+                log_buffer, offset_of(lane.index()) + media::kLaneStateOffset,
+                std::as_bytes(std::span{&state, 1}), std::as_bytes(std::span{&new_state, 1}));
+        }
+        if (records == 0) return {};
+        if (log_buffer.size() > log_bytes_max()) return fail(Cause::change_too_large);
 
-    const media::LogHeader header{.magic = media::kLogMagic,
-                                  .lane = lane.index(),
-                                  .sequence = next_sequence_.fetch_add(1),
-                                  .log_bytes = static_cast<std::uint32_t>(log_buffer.size()),
-                                  .record_count = records,
-                                  .reserved = 0};
-    std::memcpy(log_buffer.data(), &header, sizeof header);
-    TRY(write(lane.index(), transaction, log_buffer));
-    state = new_state;
-    return {};
+        const media::LogHeader header{.magic = media::kLogMagic,
+                                      .lane = lane.index(),
+                                      .sequence = next_sequence_.fetch_add(1),
+                                      .log_bytes = static_cast<std::uint32_t>(log_buffer.size()),
+                                      .record_count = records,
+                                      .reserved = 0};
+        std::memcpy(log_buffer.data(), &header, sizeof header);
+        TRY(store_new_blocks(transaction));
+        if (!TRY(seal(lane.index(), log_buffer))) {
+            lane.lose();
+            continue;
+        }
+        if (const auto done = apply(lane.index(), log_buffer); !done) {
+            fail_all();
+            return done;
+        }
+        state = new_state;
+        return {};
+    }
 }
 
-Expected<void> Journal::write(std::uint32_t lane, const Transaction& transaction,
-                              std::span<const std::byte> log) {
-    const std::uint64_t seal_at = offset_of(lane) + media::kSealOffset;
+Expected<void> Journal::store_new_blocks(const Transaction& transaction) {
     for (const auto& staged : transaction.staged_)
         if (staged.fresh)
             TRY(region_.store_flush(staged.offset, {staged.after.get(), staged.bytes}));  // P0
-    TRY(region_.store_flush(offset_of(lane) + media::kLogOffset, log));                   // P1
-    region_.fence();  // P0, P1 | P2
+    return {};
+}
 
-    const auto past_commit_point = [&]() -> Expected<void> {
-        TRY(region_.store8_flush(
-            seal_at, seal_word(crc32c(units_.checksum_seed(), log), log.size())));  // P2
-        region_.fence();                                                            // P2 | P3
-        Expected<void> stored;
-        for_each_record(log, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
-            if (stored) stored = region_.store_flush(offset, bytes);  // P3
-        });
-        TRY(std::move(stored));
-        region_.fence();                                // P3 | P4
-        TRY(region_.store8_flush(seal_at, kUnsealed));  // P4
-        region_.fence();                                // P4 | locks released
-        return {};
-    };
-    if (auto done = past_commit_point(); !done) {
-        fail_all();
-        return done;
+/// P1 and P2. False if the lane's memory failed: nothing happened.
+Expected<bool> Journal::seal(std::uint32_t lane, std::span<const std::byte> log) {
+    // Bad blocks get new memory, where there is any, if they are stored whole.
+    std::vector<std::byte> whole;
+    for (auto bytes = log;
+         !region_.store_flush(offset_of(lane) + media::kLogOffset, bytes);) {  // P1
+        if (!whole.empty()) return false;
+        whole.assign(log.begin(), log.end());
+        whole.resize(round_up(log.size(), kBlockBytes));
+        bytes = whole;
     }
+    region_.fence();  // P0, P1 | P2
+    const auto sealed =
+        region_.store8_flush(offset_of(lane) + media::kSealOffset,
+                             seal_word(crc32c(units_.checksum_seed(), log), log.size()));  // P2
+    if (!sealed) {
+        // A store that raises SIGBUS stored nothing; one that is not written back may have.
+        if (region_.capabilities().flush != pmem::Flush::page) return false;
+        fail_all();
+        return std::unexpected{sealed.error()};
+    }
+    region_.fence();  // P2 | P3
+    return true;
+}
+
+/// P3 and P4.
+Expected<void> Journal::apply(std::uint32_t lane, std::span<const std::byte> log) {
+    Expected<void> stored;
+    for_each_record(log, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
+        if (stored) stored = region_.store_flush(offset, bytes);  // P3
+    });
+    TRY(std::move(stored));
+    region_.fence();                                                             // P3 | P4
+    TRY(region_.store8_flush(offset_of(lane) + media::kSealOffset, kUnsealed));  // P4
+    region_.fence();  // P4 | locks released
     return {};
 }
 

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "fs/format/lane.h"
@@ -59,7 +60,8 @@ public:
     ///   P4  seal cleared
     /// A fence stands after P1, P2, P3 and P4; the first one also orders file data that the records
     /// name and this thread stored before. Cut before P2: nothing happened. Between P2 and P4:
-    /// replay repeats P3. Errors: media_error (nothing happened), shut_down.
+    /// replay repeats P3. A lane whose memory fails before P2 is left for another one, for good.
+    /// Errors: media_error (nothing happened, or shut down), shut_down.
     Expected<void> commit(Transaction& transaction, const Totals& added);
 
     /// Largest log that fits a lane; steps of large operations stay below.
@@ -73,6 +75,7 @@ public:
 private:
     struct Lane {
         bool taken = false;
+        bool lost = false;  // its memory failed
         media::LaneState state{};
     };
     struct SealedLog {
@@ -86,10 +89,11 @@ private:
         return geometry_.lanes_offset + std::uint64_t{lane} * geometry_.lane_bytes;
     }
     Expected<std::vector<SealedLog>> sealed_logs(std::uint64_t& last_sequence);
-    std::uint32_t take_lane();
+    std::optional<std::uint32_t> take_lane();
     void give_back_lane(std::uint32_t lane);
-    Expected<void> write(std::uint32_t lane, const Transaction& transaction,
-                         std::span<const std::byte> log);
+    Expected<void> store_new_blocks(const Transaction& transaction);
+    Expected<bool> seal(std::uint32_t lane, std::span<const std::byte> log);
+    Expected<void> apply(std::uint32_t lane, std::span<const std::byte> log);
 
     const Units& units_;
     pmem::Region& region_;
@@ -97,7 +101,7 @@ private:
     std::atomic<std::uint64_t> next_sequence_{1};
     std::atomic<bool> failed_{false};
 
-    std::mutex lanes_mutex_;  // guards Lane::taken; held for a look only
+    std::mutex lanes_mutex_;  // guards Lane::taken and lost; held for a look only
     std::condition_variable lane_free_;
     std::vector<Lane> lanes_;
 };
