@@ -2,7 +2,7 @@
 //
 // Units of which one byte is wrong (of 4 KiB: one bit). A checksum tells which: it changes for each
 // in a way of its own. So nothing is lost, and what the unit says is proven. A unit that was
-// overwritten looks like that once in 50,000 times; then it must also have the right magic and
+// overwritten looks like that once in 60,000 times; then it must also have the right magic and
 // place.
 #include <bit>
 

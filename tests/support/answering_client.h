@@ -29,6 +29,12 @@ struct Case {
     void (*change)(Answer<Head>&);
 };
 
+/// A change of one field: `WITH(head.id = 0)`.
+#define WITH(assignment)   \
+    [](auto& answer) {     \
+        answer.assignment; \
+    }
+
 /// Changes successful answers to `request`.
 template <class Head, class Change>
 AnsweringDaemon::Change changed(unsigned request, Change change) {

@@ -24,18 +24,9 @@ constexpr std::uint64_t kNever = std::uint64_t{1} << 62;
 TEST_CASE("no field of HELLO is believed unseen", "[library][fault]") {
     AnsweringDaemon daemon;
     const std::vector<Case<pinfs_ioc_hello>> cases{
-        {"speaks version 2 of the protocol",
-         [](auto& answer) {
-             answer.head.major = 2;
-         }},
-        {"speaks version 0 of the protocol",
-         [](auto& answer) {
-             answer.head.major = 0;
-         }},
-        {"features 0x8",
-         [](auto& answer) {
-             answer.head.features = 8;
-         }},
+        {"speaks version 2 of the protocol", WITH(head.major = 2)},
+        {"speaks version 0 of the protocol", WITH(head.major = 0)},
+        {"features 0x8", WITH(head.features = 8)},
     };
     for (const auto& [what, change] : cases) {
         CAPTURE(what);
@@ -49,70 +40,22 @@ TEST_CASE("no field of HELLO is believed unseen", "[library][fault]") {
 TEST_CASE("no field of REGION is believed unseen", "[library][fault]") {
     Client client;
     const std::vector<Case<pinfs_ioc_region>> cases{
-        {"make stores durable is 0",
-         [](auto& answer) {
-             answer.head.flush = 0;
-         }},
-        {"make stores durable is 4",
-         [](auto& answer) {
-             answer.head.flush = 4;
-         }},
-        {"can be pinned is 2",
-         [](auto& answer) {
-             answer.head.pinnable = 2;
-         }},
-        {"MAP_SYNC is 2",
-         [](auto& answer) {
-             answer.head.map_sync = 2;
-         }},
-        {"is persistent is 2",
-         [](auto& answer) {
-             answer.head.persistent = 2;
-         }},
-        {"its length is",
-         [](auto& answer) {
-             answer.head.length_bytes = UINT64_MAX;
-         }},
-        {"the unit of maps is",
-         [](auto& answer) {
-             answer.head.length_bytes = 0;
-         }},
-        {"a block is 0",
-         [](auto& answer) {
-             answer.head.block_bytes = 0;
-         }},
-        {"a block is 4095",
-         [](auto& answer) {
-             answer.head.block_bytes = 4095;
-         }},
-        {"maps is 0",
-         [](auto& answer) {
-             answer.head.map_align_bytes = 0;
-         }},
-        {"maps is 512",
-         [](auto& answer) {
-             answer.head.map_align_bytes = 512;
-         }},
-        {"maps is 12288",
-         [](auto& answer) {
-             answer.head.map_align_bytes = 3 * kBlock;
-         }},
-        {"maps is 4611",
-         [](auto& answer) {
-             answer.head.map_align_bytes = kNever;
-         }},
-        {"huge page is 0",
-         [](auto& answer) {
-             answer.head.huge_bytes = 0;
-         }},
-        {"huge page is 9223",
-         [](auto& answer) {
-             answer.head.huge_bytes = 2 * kNever;
-         }},
-        {"does not begin with /",
-         [](auto& answer) {
-             answer.head.path[0] = '.';
-         }},
+        {"make stores durable is 0", WITH(head.flush = 0)},
+        {"make stores durable is 4", WITH(head.flush = 4)},
+        {"can be pinned is 2", WITH(head.pinnable = 2)},
+        {"MAP_SYNC is 2", WITH(head.map_sync = 2)},
+        {"is persistent is 2", WITH(head.persistent = 2)},
+        {"its length is", WITH(head.length_bytes = UINT64_MAX)},
+        {"the unit of maps is", WITH(head.length_bytes = 0)},
+        {"a block is 0", WITH(head.block_bytes = 0)},
+        {"a block is 4095", WITH(head.block_bytes = 4095)},
+        {"maps is 0", WITH(head.map_align_bytes = 0)},
+        {"maps is 512", WITH(head.map_align_bytes = 512)},
+        {"maps is 12288", WITH(head.map_align_bytes = 3 * kBlock)},
+        {"maps is 4611", WITH(head.map_align_bytes = kNever)},
+        {"huge page is 0", WITH(head.huge_bytes = 0)},
+        {"huge page is 9223", WITH(head.huge_bytes = 2 * kNever)},
+        {"does not begin with /", WITH(head.path[0] = '.')},
         {"path has no end",
          [](auto& answer) {
              std::memset(answer.head.path, '/', sizeof answer.head.path);
@@ -134,8 +77,7 @@ TEST_CASE("the id of another map is refused, and that map lives on", "[library][
     void* first = nullptr;
     void* second = nullptr;
     REQUIRE(client.map(0, 2, &first) == 0);
-    client.daemon.change =
-        changed<pinfs_ioc_map>(PINFS_IOC_MAP, [](auto& answer) { answer.head.id = 2; });
+    client.daemon.change = changed<pinfs_ioc_map>(PINFS_IOC_MAP, WITH(head.id = 2));
     check_refused(client.map(4, 2, &second), "its id is another map's");
     client.daemon.change = {};
     CHECK(Client::block_at(first, 1) == 1);
@@ -146,30 +88,12 @@ TEST_CASE("the id of another map is refused, and that map lives on", "[library][
 TEST_CASE("no field of PIN is believed unseen", "[library][fault]") {
     Client client;
     const std::vector<Case<pinfs_ioc_pin>> cases{
-        {"the range pinned is not",
-         [](auto& answer) {
-             answer.head.offset_bytes -= kBlock;
-         }},
-        {"the range pinned is not",
-         [](auto& answer) {
-             answer.head.offset_bytes = 100;
-         }},
-        {"the range pinned is not",
-         [](auto& answer) {
-             answer.head.length_bytes = kNever;
-         }},
-        {"the range pinned is not",
-         [](auto& answer) {
-             answer.head.length_bytes = 0;
-         }},
-        {"0 extents of",
-         [](auto& answer) {
-             answer.head.extent_count = 0;
-         }},
-        {"4 extents of 12288 bytes",
-         [](auto& answer) {
-             answer.head.extent_count = 4;
-         }},
+        {"the range pinned is not", WITH(head.offset_bytes -= kBlock)},
+        {"the range pinned is not", WITH(head.offset_bytes = 100)},
+        {"the range pinned is not", WITH(head.length_bytes = kNever)},
+        {"the range pinned is not", WITH(head.length_bytes = 0)},
+        {"0 extents of", WITH(head.extent_count = 0)},
+        {"4 extents of 12288 bytes", WITH(head.extent_count = 4)},
     };
     struct pinfs_pin pin = PINFS_PIN_INIT;
     pin.offset_bytes = 4 * kBlock + 1;
@@ -220,54 +144,18 @@ TEST_CASE("no field of a lease is believed unseen", "[library][fault]") {
         void (*change)(Answer<pinfs_ioc_lease>&);
     };
     const std::vector<LeaseCase> cases{
-        {true, true, "flags 0x0",
-         [](auto& answer) {
-             answer.head.flags = 0;
-         }},
-        {true, true, "flags 0x9",
-         [](auto& answer) {
-             answer.head.flags = 9;
-         }},
-        {true, true, "flags 0x5",
-         [](auto& answer) {
-             answer.head.flags = 5;
-         }},
-        {true, false, "flags 0x7",
-         [](auto& answer) {
-             answer.head.flags = 7;
-         }},
-        {true, true, "not whole blocks",
-         [](auto& answer) {
-             answer.head.offset_bytes += 1;
-         }},
-        {true, true, "not whole blocks",
-         [](auto& answer) {
-             answer.head.length_bytes += 1;
-         }},
-        {true, true, "not whole blocks",
-         [](auto& answer) {
-             answer.head.length_bytes = 0 - kBlock;
-         }},
-        {true, false, "not the one",
-         [](auto& answer) {
-             answer.head.offset_bytes += kBlock;
-         }},
-        {true, false, "not the one",
-         [](auto& answer) {
-             answer.head.length_bytes -= kBlock;
-         }},
-        {true, true, "not the one",
-         [](auto& answer) {
-             answer.head.offset_bytes += 9 * kBlock;
-         }},
-        {true, true, "no id",
-         [](auto& answer) {
-             answer.head.id = 0;
-         }},
-        {true, true, "nobody",
-         [](auto& answer) {
-             answer.head.holders = 0;
-         }},
+        {true, true, "flags 0x0", WITH(head.flags = 0)},
+        {true, true, "flags 0x9", WITH(head.flags = 9)},
+        {true, true, "flags 0x5", WITH(head.flags = 5)},
+        {true, false, "flags 0x7", WITH(head.flags = 7)},
+        {true, true, "not whole blocks", WITH(head.offset_bytes += 1)},
+        {true, true, "not whole blocks", WITH(head.length_bytes += 1)},
+        {true, true, "not whole blocks", WITH(head.length_bytes = 0 - kBlock)},
+        {true, false, "not the one", WITH(head.offset_bytes += kBlock)},
+        {true, false, "not the one", WITH(head.length_bytes -= kBlock)},
+        {true, true, "not the one", WITH(head.offset_bytes += 9 * kBlock)},
+        {true, true, "no id", WITH(head.id = 0)},
+        {true, true, "nobody", WITH(head.holders = 0)},
     };
     for (const auto& each : cases) {
         CAPTURE(each.what);

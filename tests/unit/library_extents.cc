@@ -23,66 +23,24 @@ constexpr std::uint64_t kNever = std::uint64_t{1} << 62;
 template <class Head>
 std::vector<Case<Head>> cases_of_extents() {
     return {
-        {"extents where",
-         [](auto& answer) {
-             answer.head.count = 1000;
-         }},
-        {"4611686018427387904 extents in all",
-         [](auto& answer) {
-             answer.head.total = kNever;
-         }},
-        {"more extents than",
-         [](auto& answer) {
-             answer.head.total = 2;
-         }},
-        {"none of the 3 extents",
-         [](auto& answer) {
-             answer.head.count = 0;
-         }},
-        {"extent 1 is empty",
-         [](auto& answer) {
-             answer.extents[1].length_bytes = 0;
-         }},
-        {"extent 1 is not whole blocks",
-         [](auto& answer) {
-             answer.extents[1].length_bytes = 1;
-         }},
-        {"extent 2 lies outside of the range",
-         [](auto& answer) {
-             answer.extents[2].length_bytes = kNever;
-         }},
-        {"extent 2 lies outside of the range",
-         [](auto& answer) {
-             answer.extents[2].length_bytes = 0 - 4 * kBlock;
-         }},
+        {"extents where", WITH(head.count = 1000)},
+        {"4611686018427387904 extents in all", WITH(head.total = kNever)},
+        {"more extents than", WITH(head.total = 2)},
+        {"none of the 3 extents", WITH(head.count = 0)},
+        {"extent 1 is empty", WITH(extents[1].length_bytes = 0)},
+        {"extent 1 is not whole blocks", WITH(extents[1].length_bytes = 1)},
+        {"extent 2 lies outside of the range", WITH(extents[2].length_bytes = kNever)},
+        {"extent 2 lies outside of the range", WITH(extents[2].length_bytes = 0 - 4 * kBlock)},
         {"extent 1 does not begin where a unit of the file",
-         [](auto& answer) {
-             answer.extents[1].file_offset_bytes += 512;
-         }},
-        {"extent 2 lies outside of the range",
-         [](auto& answer) {
-             answer.extents[2].file_offset_bytes = 0 - kBlock;
-         }},
-        {"extent 1 begins before the last one ends",
-         [](auto& answer) {
-             answer.extents[1] = answer.extents[0];
-         }},
+         WITH(extents[1].file_offset_bytes += 512)},
+        {"extent 2 lies outside of the range", WITH(extents[2].file_offset_bytes = 0 - kBlock)},
+        {"extent 1 begins before the last one ends", WITH(extents[1] = answer.extents[0])},
         {"extent 1 does not begin where a unit of the region",
-         [](auto& answer) {
-             answer.extents[1].region_offset_bytes += 1;
-         }},
+         WITH(extents[1].region_offset_bytes += 1)},
         {"extent 1 lies outside of the region",
-         [](auto& answer) {
-             answer.extents[1].region_offset_bytes = kRegionBytes;
-         }},
-        {"extent 1 lies outside of the region",
-         [](auto& answer) {
-             answer.extents[1].region_offset_bytes = 0 - kBlock;
-         }},
-        {"extent 1 has the region's superblock",
-         [](auto& answer) {
-             answer.extents[1].region_offset_bytes = 0;
-         }},
+         WITH(extents[1].region_offset_bytes = kRegionBytes)},
+        {"extent 1 lies outside of the region", WITH(extents[1].region_offset_bytes = 0 - kBlock)},
+        {"extent 1 has the region's superblock", WITH(extents[1].region_offset_bytes = 0)},
     };
 }
 
@@ -90,22 +48,10 @@ TEST_CASE("no field of MAP is believed unseen", "[library][fault]") {
     Client client;
     auto cases = cases_of_extents<pinfs_ioc_map>();
     const std::vector<Case<pinfs_ioc_map>> more{
-        {"the map has no id",
-         [](auto& answer) {
-             answer.head.id = 0;
-         }},
-        {"generation 0",
-         [](auto& answer) {
-             answer.head.generation = 0;
-         }},
-        {"it has no extents",
-         [](auto& answer) {
-             answer.head.count = answer.head.total = 0;
-         }},
-        {"not all of the map",
-         [](auto& answer) {
-             answer.head.count = answer.head.total = 2;
-         }},
+        {"the map has no id", WITH(head.id = 0)},
+        {"generation 0", WITH(head.generation = 0)},
+        {"it has no extents", WITH(head.count = answer.head.total = 0)},
+        {"not all of the map", WITH(head.count = answer.head.total = 2)},
         {"not all of the map",
          [](auto& answer) {
              answer.head.count = answer.head.total = 2;
@@ -135,12 +81,9 @@ TEST_CASE("no field of RELOAD is believed unseen, and the event comes again", "[
     void* address = nullptr;
     REQUIRE(client.map(4, 3, &address) == 0);
     auto cases = cases_of_extents<pinfs_ioc_layout>();
-    cases.push_back({"generation 0", [](auto& answer) {
-                         answer.head.generation = 0;
-                     }});
-    cases.push_back({"the file has 18446744073709551615 bytes", [](auto& answer) {
-                         answer.head.size_bytes = UINT64_MAX;
-                     }});
+    cases.push_back({"generation 0", WITH(head.generation = 0)});
+    cases.push_back(
+        {"the file has 18446744073709551615 bytes", WITH(head.size_bytes = UINT64_MAX)});
     for (const auto& [what, change] : cases) {
         CAPTURE(what);
         client.daemon.events.push_back({.type = PINFS_EVENT_GONE,
@@ -167,12 +110,8 @@ TEST_CASE("no field of RELOAD is believed unseen, and the event comes again", "[
 TEST_CASE("no field of LAYOUT is believed unseen", "[library][fault]") {
     Client client;
     auto cases = cases_of_extents<pinfs_ioc_layout>();
-    cases.push_back({"generation 0", [](auto& answer) {
-                         answer.head.generation = 0;
-                     }});
-    cases.push_back({"the file has", [](auto& answer) {
-                         answer.head.size_bytes = kNever * 2;
-                     }});
+    cases.push_back({"generation 0", WITH(head.generation = 0)});
+    cases.push_back({"the file has", WITH(head.size_bytes = kNever * 2)});
     std::array<pinfs_extent, 8> extents{};
     for (const auto& [what, change] : cases) {
         CAPTURE(what);
@@ -202,12 +141,8 @@ TEST_CASE("no field of PIN_EXTENTS is believed unseen", "[library][fault]") {
     void* address = nullptr;
     REQUIRE(client.map(4, 3, &address) == 0);
     auto cases = cases_of_extents<pinfs_ioc_layout>();
-    cases.push_back({"generation 6", [](auto& answer) {
-                         answer.head.generation = 6;
-                     }});
-    cases.push_back({"extent 1 follows a hole", [](auto& answer) {
-                         answer.extents[1].file_offset_bytes += kBlock;
-                     }});
+    cases.push_back({"generation 6", WITH(head.generation = 6)});
+    cases.push_back({"extent 1 follows a hole", WITH(extents[1].file_offset_bytes += kBlock)});
     std::array<pinfs_extent, 8> extents{};
     std::array<iovec, 8> pieces{};
     for (const auto& [what, change] : cases) {
@@ -310,8 +245,8 @@ TEST_CASE("an answer in pages is put together, and anew where its pages do not f
             "the layout of a pin has changed");
     }
     SECTION("of a file that was cut between two") {
-        client.daemon.change = changed<pinfs_ioc_layout>(
-            PINFS_IOC_RELOAD, [](auto& answer) { answer.head.size_bytes = 0; });
+        client.daemon.change =
+            changed<pinfs_ioc_layout>(PINFS_IOC_RELOAD, WITH(head.size_bytes = 0));
         void* address = nullptr;
         REQUIRE(client.map(0, 10, &address) == 0);
         CHECK(pinfs_unmap(client.context, address, 10 * kBlock) == 0);
