@@ -2,15 +2,23 @@
 #include "fs/fuse/mounter.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <climits>
+#include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <thread>
 #include <vector>
 
 #include "fs/fuse/packets.h"
@@ -44,11 +52,55 @@ Answer ask(int socket, Wish wish, int& descriptor) {
     return answer;
 }
 
+/// The directory where the kernel shows its connections; -1 if it cannot be had.
+int open_connections() {
+    // Where nobody has mounted it: a mount of our own, which nobody sees.
+    const int context = fsopen("fusectl", FSOPEN_CLOEXEC);
+    const bool made =
+        context >= 0 && fsconfig(context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0;
+    const int root = made ? fsmount(context, FSMOUNT_CLOEXEC, 0) : -1;
+    if (context >= 0) close(context);
+    return root >= 0 ? root : open("/sys/fs/fuse/connections", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/// How many requests of a connection are not answered; nothing if that is not told.
+std::optional<long> unanswered(int connections, const std::string& connection) {
+    // A file of it tells a number once.
+    const int file = openat(connections, (connection + "/waiting").c_str(), O_RDONLY | O_CLOEXEC);
+    std::array<char, 32> text{};
+    const bool told = file >= 0 && read(file, text.data(), text.size() - 1) > 0;
+    if (file >= 0) close(file);
+    return told ? std::optional{std::atol(text.data())} : std::nullopt;
+}
+
+/// Until nothing is under way, or nothing more comes to its end: others may use the mount.
+void wait_for_answers(dev_t device) {
+    using Clock = std::chrono::steady_clock;
+    constexpr std::chrono::seconds kPatience{1};
+    const int connections = open_connections();
+    if (connections < 0) return;
+    long fewest = LONG_MAX;
+    for (auto since = Clock::now(); fewest > 0 && Clock::now() < since + kPatience;) {
+        const auto count = unanswered(connections, std::to_string(minor(device)));
+        if (!count) break;
+        if (*count < fewest) {
+            fewest = *count;
+            since = Clock::now();
+        }
+        if (fewest > 0) std::this_thread::sleep_for(std::chrono::milliseconds{2});
+    }
+    close(connections);
+}
+
+/// syncfs has the pages of a FUSE mount sent to the daemon, and does not wait for its answers.
 void write_back(const std::string& mountpoint) {
     const int root = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0) return;
+    struct stat status {};
+    const bool is_known = fstat(root, &status) == 0;
     syncfs(root);
     close(root);
+    if (is_known) wait_for_answers(status.st_dev);
 }
 
 /// Until the other end is closed.
