@@ -199,8 +199,11 @@ Extent shown(const Map& map, const Extent& pinned, std::uint64_t from) {
     return {};
 }
 
+bool is_writable(const Map& map) { return (map.protection & PROT_WRITE) != 0; }
+
 /// The pieces of one extent of a pin: at each place the first of the maps that shows it, or the
-/// nearest place behind it that one shows.
+/// nearest place behind it that one shows. The writable maps come first, and count wherever they
+/// are.
 void add_pieces(const std::vector<const Map*>& maps, const Extent& pinned, Pieces& pieces) {
     const std::uint64_t end = pinned.file_offset_bytes + pinned.length_bytes;
     for (std::uint64_t at = pinned.file_offset_bytes; at < end;) {
@@ -215,6 +218,12 @@ void add_pieces(const std::vector<const Map*>& maps, const Extent& pinned, Piece
             }
         }
         if (best == nullptr) return;
+        for (const Map* const map : maps) {
+            if (is_writable(*best) || !is_writable(*map)) break;
+            if (const Extent part = shown(*map, pinned, at); part.length_bytes != 0)
+                best_part.length_bytes = std::min(
+                    best_part.length_bytes, part.file_offset_bytes - best_part.file_offset_bytes);
+        }
         pieces.add(best->range.address() + (best_part.file_offset_bytes - best->file_begin),
                    best_part.length_bytes);
         at = best_part.file_offset_bytes + best_part.length_bytes;
@@ -235,7 +244,7 @@ ssize_t pin_iovec(pinfs_context* context, PinName pin, std::size_t piece_max_byt
     std::vector<const Map*> maps;
     for (const auto& [address, map] : context->maps) maps.push_back(&map);
     std::stable_partition(maps.begin(), maps.end(),
-                          [](const Map* map) { return (map->protection & PROT_WRITE) != 0; });
+                          [](const Map* map) { return is_writable(*map); });
     Pieces pieces{piece_max_bytes, iov, capacity};
     for (const Extent& extent : layout.extents) add_pieces(maps, extent, pieces);
     return static_cast<ssize_t>(pieces.count());

@@ -31,12 +31,12 @@ namespace {
 constexpr std::uint64_t kBlock = 4096;
 constexpr std::uint32_t kExclusive = PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE;
 
-/// Every other block of the file is another extent.
-void write_scattered(const TestFile& file, std::uint64_t blocks) {
-    file.resize(blocks * kBlock);
+/// Every other piece of the file is another extent.
+void write_scattered(const TestFile& file, std::uint64_t pieces, std::uint64_t bytes) {
+    file.resize(pieces * bytes);
     for (std::uint64_t first : {1, 0})
-        for (std::uint64_t block = first; block < blocks; block += 2)
-            file.write(block * kBlock, std::string(kBlock, static_cast<char>('a' + block % 26)));
+        for (std::uint64_t piece = first; piece < pieces; piece += 2)
+            file.write(piece * bytes, std::string(bytes, static_cast<char>('a' + piece % 26)));
 }
 
 std::uint64_t bytes_of(const std::vector<iovec>& pieces) {
@@ -50,16 +50,20 @@ std::uint64_t bytes_of(const std::vector<iovec>& pieces) {
 TEST_CASE("a pin tells its extents in pages, the file's layout its own", "[mount][library]") {
     KernelMount mounted;
     mounted.mount();
+    const std::uint64_t unit = mounted.map_unit();
+    const std::uint64_t units = unit == kBlock ? 1000 : 20;
     const TestFile file{mounted.path("f")};
-    write_scattered(file, 1000);
+    write_scattered(file, units, unit);
     Context context{mounted.root()};
     const Lease lease{context, file.fd(), kExclusive};
-    const Pin pin{context, file.fd(), 10 * kBlock + 1, 900 * kBlock};
-    CHECK(pin.get().offset_bytes == 10 * kBlock);
-    CHECK(pin.get().length_bytes == 901 * kBlock);
+    const std::uint64_t first = units / 100 * unit;
+    const std::uint64_t bytes = units * 9 / 10 * unit;
+    const Pin pin{context, file.fd(), first + 1, bytes};
+    CHECK(pin.get().offset_bytes == first);
+    CHECK(pin.get().length_bytes == bytes + kBlock);
     const auto extents = pin.extents();
-    const auto layout = context.layout(file.fd(), 10 * kBlock, 901 * kBlock);
-    REQUIRE(extents.size() > 500);
+    const auto layout = context.layout(file.fd(), first, bytes + kBlock);
+    REQUIRE(extents.size() > units / 2);
     REQUIRE(extents.size() == layout.size());
     CHECK(std::equal(extents.begin(), extents.end(), layout.begin(),
                      [](const pinfs_extent& a, const pinfs_extent& b) {
@@ -67,12 +71,13 @@ TEST_CASE("a pin tells its extents in pages, the file's layout its own", "[mount
                                 a.region_offset_bytes == b.region_offset_bytes &&
                                 a.length_bytes == b.length_bytes && a.flags == 0;
                      }));
-    std::vector<pinfs_extent> some(7);
-    REQUIRE(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation, 300, some.data(),
-                              7) == 7);
-    CHECK(some[6].region_offset_bytes == extents[306].region_offset_bytes);
+    std::vector<pinfs_extent> some(unit == kBlock ? 7 : 3);
+    const std::uint64_t from = units * 3 / 10;
+    REQUIRE(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation, from, some.data(),
+                              some.size()) == static_cast<ssize_t>(some.size()));
+    CHECK(some.back().region_offset_bytes == extents[from + some.size() - 1].region_offset_bytes);
     CHECK(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation, extents.size(),
-                            some.data(), 7) == 0);
+                            some.data(), some.size()) == 0);
     CHECK(pinfs_pin_extents(context.get(), pin.get().id, pin.get().generation + 1, 0, some.data(),
                             7) == -ENOENT);
 }
@@ -80,46 +85,51 @@ TEST_CASE("a pin tells its extents in pages, the file's layout its own", "[mount
 TEST_CASE("the pieces of a pin are what the maps show of it", "[mount][library]") {
     KernelMount mounted;
     mounted.mount();
+    const std::uint64_t unit = mounted.map_unit();
+    const std::uint64_t tenth = (unit == kBlock ? 10 : 1) * unit;  // of the file
     const TestFile file{mounted.path("f")};
-    write_scattered(file, 100);
+    if (GENERATE(true, false))
+        write_scattered(file, 10 * tenth / unit, unit);
+    else
+        file.write(0, std::string(10 * tenth, 'a'));  // one extent
     Context context{mounted.root()};
     const Lease lease{context, file.fd(), kExclusive};
-    const Pin pin{context, file.fd(), 20 * kBlock, 40 * kBlock};
+    const Pin pin{context, file.fd(), 2 * tenth, 4 * tenth};
     CHECK(pin.pieces().empty());
 
-    const Map reader{context, file.fd(), 0, 100 * kBlock, PROT_READ};
+    const Map reader{context, file.fd(), 0, 10 * tenth, PROT_READ};
     auto pieces = pin.pieces();
-    REQUIRE(pieces.size() == 1);  // contiguous, however the extents lie
-    CHECK(pieces[0].iov_base == reader.data() + 20 * kBlock);
-    CHECK(pieces[0].iov_len == 40 * kBlock);
+    REQUIRE(pieces.size() == 1);  // contiguous, however they lie
+    CHECK(pieces[0].iov_base == reader.data() + 2 * tenth);
+    CHECK(pieces[0].iov_len == 4 * tenth);
 
     // A writable map counts first, where it is; the other shows the rest.
-    const Map writer{context, file.fd(), 30 * kBlock, 10 * kBlock};
+    const Map writer{context, file.fd(), 3 * tenth, tenth};
     pieces = pin.pieces();
-    REQUIRE(bytes_of(pieces) == 40 * kBlock);
+    REQUIRE(bytes_of(pieces) == 4 * tenth);
     CHECK(std::any_of(pieces.begin(), pieces.end(), [&](const iovec& piece) {
-        return piece.iov_base == writer.data() && piece.iov_len == 10 * kBlock;
+        return piece.iov_base == writer.data() && piece.iov_len == tenth;
     }));
 
-    pieces = pin.pieces(8 * kBlock);
-    CHECK(bytes_of(pieces) == 40 * kBlock);
+    pieces = pin.pieces(tenth * 4 / 5 / kBlock * kBlock);
+    CHECK(bytes_of(pieces) == 4 * tenth);
     CHECK(std::all_of(pieces.begin(), pieces.end(),
-                      [](const iovec& piece) { return piece.iov_len <= 8 * kBlock; }));
+                      [&](const iovec& piece) { return piece.iov_len <= tenth * 4 / 5; }));
     CHECK(pinfs_pin_iovec(context.get(), pin.get().id, pin.get().generation, 100, nullptr, 0) ==
           -EINVAL);
     // Short of room it counts all the same, and touches no more than there is.
     std::vector<iovec> one(2, iovec{nullptr, 4711});
     const auto count =
         pinfs_pin_iovec(context.get(), pin.get().id, pin.get().generation, kBlock, one.data(), 1);
-    CHECK(count == 40);
+    CHECK(count == static_cast<ssize_t>(4 * tenth / kBlock));
     CHECK(one[0].iov_len == kBlock);
     CHECK(one[1].iov_len == 4711);
 
     // Of another file nothing.
     const TestFile other{mounted.path("g")};
-    other.resize(100 * kBlock);
+    other.resize(10 * tenth);
     const Lease other_lease{context, other.fd(), kExclusive};
-    const Pin other_pin{context, other.fd(), 0, 100 * kBlock};
+    const Pin other_pin{context, other.fd(), 0, 10 * tenth};
     CHECK(other_pin.pieces().empty());
 }
 
