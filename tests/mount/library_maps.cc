@@ -66,13 +66,20 @@ int error_of(const std::function<void()>& call) {
     return 0;
 }
 
-/// A file whose blocks lie in the region in another order than in the file, each full of a letter.
-void write_scattered(const TestFile& file, std::uint64_t blocks) {
-    std::vector<std::uint64_t> order(blocks);
-    for (std::uint64_t i = 0; i < blocks; ++i) order[i] = i;
+/// A file whose pieces, of so many bytes, lie in the region in another order than in the file, each
+/// full of a letter.
+void write_scattered(const TestFile& file, std::uint64_t pieces, std::uint64_t bytes = kBlock) {
+    std::vector<std::uint64_t> order(pieces);
+    for (std::uint64_t i = 0; i < pieces; ++i) order[i] = i;
     std::shuffle(order.begin(), order.end(), std::mt19937_64{7});
-    for (const std::uint64_t block : order)
-        file.write(block * kBlock, std::string(kBlock, static_cast<char>('a' + block % 26)));
+    for (const std::uint64_t piece : order)
+        file.write(piece * bytes, std::string(bytes, static_cast<char>('a' + piece % 26)));
+}
+
+std::uint32_t kind_number(const std::string& kind) {
+    if (kind == "tmpfs") return PINFS_KIND_TMPFS;
+    if (kind == "hugetlb") return PINFS_KIND_HUGETLB;
+    return kind == "devdax" ? PINFS_KIND_DEVDAX : 0;
 }
 
 }  // namespace
@@ -86,9 +93,9 @@ TEST_CASE("a context opens from any path in the mount", "[mount][library]") {
         CAPTURE(name);
         Context context{mounted.path(name)};
         const auto info = context.region_info();
-        CHECK(info.kind == PINFS_KIND_TMPFS);
+        CHECK(info.kind == kind_number(mounted.region_kind()));
         CHECK(info.pinnable == 1);
-        CHECK(info.persistent == 0);
+        if (info.kind != PINFS_KIND_DEVDAX) CHECK(info.persistent == 0);
         CHECK(info.block_bytes == kBlock);
         CHECK((fcntl(context.fd(), F_GETFD) & FD_CLOEXEC) != 0);
         CHECK_FALSE(context.next_event(0));
@@ -132,8 +139,9 @@ TEST_CASE("a map over a thousand extents is one range, and coherent with read an
 TEST_CASE("maps are refused with the rule that it was", "[mount][library]") {
     KernelMount mounted;
     mounted.mount();
+    const std::uint64_t unit = mounted.map_unit();
     const TestFile file{mounted.path("f")};
-    file.resize(10 * kBlock);
+    file.resize(10 * unit);
     file.write(0, "data");
     Context context{mounted.root()};
     const auto mapping = [&](std::uint64_t offset, std::uint64_t length,
@@ -141,27 +149,27 @@ TEST_CASE("maps are refused with the rule that it was", "[mount][library]") {
         return error_of(
             [&] { const Map map{context, file.fd(), offset, length, protection, flags}; });
     };
-    CHECK(mapping(0, kBlock) == EPERM);
-    const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT, 0, 8 * kBlock};
-    CHECK(mapping(0, kBlock) == 0);
+    CHECK(mapping(0, unit) == EPERM);
+    const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT, 0, 8 * unit};
+    CHECK(mapping(0, unit) == 0);
     CHECK(mapping(0, 0) == EINVAL);
-    CHECK(mapping(1, kBlock) == EINVAL);
-    CHECK(mapping(0, kBlock, PROT_EXEC) == EINVAL);
-    CHECK(mapping(0, kBlock, PROT_WRITE) == EINVAL);
-    CHECK(mapping(0, kBlock, PROT_READ, 4) == EINVAL);
-    CHECK(mapping(UINT64_MAX - kBlock + 1, kBlock) == EINVAL);
-    CHECK(mapping(7 * kBlock, 2 * kBlock) == EPERM);
-    CHECK(mapping(0, 2 * kBlock, PROT_READ, PINFS_MAP_NOALLOC) == ENXIO);
-    CHECK(mapping(0, 2 * kBlock) == 0);
-    CHECK(mapping(0, 2 * kBlock, PROT_READ, PINFS_MAP_NOALLOC) == 0);
+    CHECK(mapping(1, unit) == EINVAL);
+    CHECK(mapping(0, unit, PROT_EXEC) == EINVAL);
+    CHECK(mapping(0, unit, PROT_WRITE) == EINVAL);
+    CHECK(mapping(0, unit, PROT_READ, 4) == EINVAL);
+    CHECK(mapping(UINT64_MAX - unit + 1, unit) == EINVAL);
+    CHECK(mapping(7 * unit, 2 * unit) == EPERM);
+    CHECK(mapping(0, 2 * unit, PROT_READ, PINFS_MAP_NOALLOC) == ENXIO);
+    CHECK(mapping(0, 2 * unit) == 0);
+    CHECK(mapping(0, 2 * unit, PROT_READ, PINFS_MAP_NOALLOC) == 0);
     const Lease longer{context, file.fd(), PINFS_LEASE_LAYOUT};
-    CHECK(mapping(9 * kBlock, 2 * kBlock) == EINVAL);
+    CHECK(mapping(9 * unit, 2 * unit) == EINVAL);
 
     // Read-only descriptors may be mapped to read.
     const TestFile reader{mounted.path("f"), O_RDONLY};
     const Lease readers{context, reader.fd(), PINFS_LEASE_LAYOUT};
-    CHECK(error_of([&] { const Map map{context, reader.fd(), 0, kBlock}; }) == EACCES);
-    CHECK(error_of([&] { const Map map{context, reader.fd(), 0, kBlock, PROT_READ}; }) == 0);
+    CHECK(error_of([&] { const Map map{context, reader.fd(), 0, unit}; }) == EACCES);
+    CHECK(error_of([&] { const Map map{context, reader.fd(), 0, unit, PROT_READ}; }) == 0);
 
     // Another user may open a context, but not the region.
     REQUIRE(chmod(mounted.path("f").c_str(), 0666) == 0);
@@ -174,7 +182,7 @@ TEST_CASE("maps are refused with the rule that it was", "[mount][library]") {
               wanted.flags = PINFS_LEASE_LAYOUT;
               if (pinfs_lease_set(other, fd, &wanted) != 0) return 3;
               void* address = nullptr;
-              if (pinfs_map(other, fd, 0, kBlock, PROT_READ, 0, &address) != -EACCES) return 4;
+              if (pinfs_map(other, fd, 0, unit, PROT_READ, 0, &address) != -EACCES) return 4;
               const std::string why = pinfs_last_error();
               return why.find("does not open for this user") == std::string::npos ? 5 : 0;
           }) == 0);
@@ -200,27 +208,35 @@ TEST_CASE("a file of another name is taken for the region only if it is the regi
         });
     };
     write_file(mounted.outside("copy"), RegionBytes{mounted.region()}.copy());
-    REQUIRE(link(mounted.region().c_str(), mounted.outside("other-name").c_str()) == 0);
-    CHECK(map_with(mounted.outside("other-name")) == 0);
+    const std::string other_name = mounted.region() + "-other-name";
+    REQUIRE(link(mounted.region().c_str(), other_name.c_str()) == 0);
+    CHECK(map_with(other_name) == 0);
+    REQUIRE(unlink(other_name.c_str()) == 0);
     CHECK(map_with(mounted.outside("copy")) == ENODEV);
     CHECK(map_with("/dev/null") == ENODEV);
     CHECK(map_with(mounted.outside("none")) == ENOENT);
 }
 
 TEST_CASE("after GONE a map shows the file, and SIGBUS beyond its new end", "[mount][library]") {
-    KernelMount mounted;
+    KernelMount mounted{128};
     mounted.mount();
-    constexpr std::uint64_t kBlocks = 400;
+    const std::uint64_t unit = mounted.map_unit();
+    const std::uint64_t units = unit == kBlock ? 400 : 16;  // four times as many as stay
+    const std::uint64_t stay = units / 4;
+    const std::uint64_t hole = stay / 4;  // what becomes one, twice as long as a unit
+    const auto letter = [](std::uint64_t place) {
+        return std::string(1, static_cast<char>('a' + place % 26));
+    };
     const TestFile file{mounted.path("f")};
-    write_scattered(file, kBlocks);
+    write_scattered(file, units, unit);
     Context context{mounted.root()};
     const Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT, 0, PINFS_TO_END, 4711};
-    const Map map{context, file.fd(), 0, kBlocks * kBlock};
-    const std::uint64_t new_end = 100 * kBlock + 10;
+    const Map map{context, file.fd(), 0, units * unit};
+    const std::uint64_t new_end = stay * unit + 10;
     REQUIRE(truncate(mounted.path("f").c_str(), static_cast<off_t>(new_end)) == 0);
 
     // Nobody waited: the old blocks are still there, and nobody else's.
-    CHECK(text_at(map, 300 * kBlock, 1) == std::string(1, 'a' + 300 % 26));
+    CHECK(text_at(map, 3 * stay * unit, 1) == letter(3 * stay));
     bool lease_told = false;
     bool map_told = false;
     while (const auto event = context.next_event(0)) {
@@ -233,26 +249,26 @@ TEST_CASE("after GONE a map shows the file, and SIGBUS beyond its new end", "[mo
     }
     CHECK(lease_told);
     CHECK(map_told);
-    CHECK(raises_sigbus(map.data() + 101 * kBlock));
-    CHECK(raises_sigbus(map.data() + 300 * kBlock));
-    CHECK(raises_sigbus(map.data() + kBlocks * kBlock - 1));
-    CHECK(text_at(map, 99 * kBlock, 1) == std::string(1, 'a' + 99 % 26));
-    CHECK(text_at(map, 100 * kBlock, 11) == std::string(10, 'a' + 100 % 26) + '\0');
+    CHECK(raises_sigbus(map.data() + (stay + 1) * unit));
+    CHECK(raises_sigbus(map.data() + 3 * stay * unit));
+    CHECK(raises_sigbus(map.data() + units * unit - 1));
+    CHECK(text_at(map, (stay - 1) * unit, 1) == letter(stay - 1));
+    CHECK(text_at(map, stay * unit, 11) == std::string(10, letter(stay)[0]) + '\0');
 
     // A hole is filled when the map follows it.
-    REQUIRE(fallocate(file.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 10 * kBlock,
-                      2 * kBlock) == 0);
+    REQUIRE(fallocate(file.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      static_cast<off_t>(hole * unit), static_cast<off_t>(2 * unit)) == 0);
     while (context.next_event(0)) continue;
-    CHECK(text_at(map, 10 * kBlock - 1, 2) == std::string(1, 'a' + 9 % 26) + '\0');
-    CHECK(text_at(map, 12 * kBlock - 1, 2) == '\0' + std::string(1, 'a' + 12 % 26));
-    file.write(11 * kBlock, "anew");
-    CHECK(text_at(map, 11 * kBlock, 4) == "anew");
+    CHECK(text_at(map, hole * unit - 1, 2) == letter(hole - 1) + '\0');
+    CHECK(text_at(map, (hole + 2) * unit - 1, 2) == '\0' + letter(hole + 2));
+    file.write((hole + 1) * unit, "anew");
+    CHECK(text_at(map, (hole + 1) * unit, 4) == "anew");
 
     // What grows again shows in a new map.
-    file.resize(kBlocks * kBlock);
-    CHECK(raises_sigbus(map.data() + 101 * kBlock));
-    const Map again{context, file.fd(), 0, kBlocks * kBlock};
-    CHECK(text_at(again, 101 * kBlock, 3) == std::string(3, '\0'));
+    file.resize(units * unit);
+    CHECK(raises_sigbus(map.data() + (stay + 1) * unit));
+    const Map again{context, file.fd(), 0, units * unit};
+    CHECK(text_at(again, (stay + 1) * unit, 3) == std::string(3, '\0'));
 }
 
 TEST_CASE("a child of fork has no map and no use of the context", "[mount][library]") {
@@ -360,17 +376,19 @@ TEST_CASE("exec ends contexts and maps", "[mount][library]") {
 TEST_CASE("closing a context ends what it has, and the mount can go", "[mount][library]") {
     KernelMount mounted;
     mounted.mount();
+    const std::uint64_t unit = mounted.map_unit();
+    const std::uint64_t maps = unit == kBlock ? 50 : 8;
     {
         const TestFile file{mounted.path("f")};
-        file.resize(100 * kBlock);
+        file.resize(2 * maps * unit);
         Context context{mounted.root()};
         Lease lease{context, file.fd(), PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE};
         void* address = nullptr;
-        for (std::uint64_t i = 0; i < 50; ++i)
-            REQUIRE(pinfs_map(context.get(), file.fd(), i * kBlock, kBlock, PROT_READ, 0,
-                              &address) == 0);
+        for (std::uint64_t i = 0; i < maps; ++i)
+            REQUIRE(pinfs_map(context.get(), file.fd(), i * unit, unit, PROT_READ, 0, &address) ==
+                    0);
         struct pinfs_pin pin = PINFS_PIN_INIT;
-        pin.length_bytes = 10 * kBlock;
+        pin.length_bytes = maps / 5 * unit;
         REQUIRE(pinfs_pin(context.get(), file.fd(), &pin) == 0);
         lease.drop();
         CHECK(errno_if(ftruncate(file.fd(), 0)) == EBUSY);

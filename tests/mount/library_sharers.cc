@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
@@ -134,32 +135,34 @@ TEST_CASE("maps follow their file while a device writes into what is pinned of i
           "[mount][library][concurrency]") {
     KernelMount mounted;
     mounted.mount();
+    const std::uint64_t pinned = std::max(kPinnedBytes, mounted.map_unit());
+    const std::uint64_t length = 4 * pinned;
     const TestFile file{mounted.path("f")};
-    file.write(0, std::string(kFileBytes, 'a'));
-    write_file(mounted.outside("device"), std::string(kPinnedBytes, 'd'));
+    file.write(0, std::string(length, 'a'));
+    write_file(mounted.outside("device"), std::string(pinned, 'd'));
     Context context{mounted.root()};
     const Lease others{context, file.fd(), PINFS_LEASE_LAYOUT, 0, PINFS_TO_END};
-    const Lease lease{context, file.fd(), kExclusive, 0, kPinnedBytes};
-    const Map map{context, file.fd(), 0, kFileBytes, PROT_READ | PROT_WRITE};
-    const Pin pin{context, file.fd(), 0, kPinnedBytes};
+    const Lease lease{context, file.fd(), kExclusive, 0, pinned};
+    const Map map{context, file.fd(), 0, length, PROT_READ | PROT_WRITE};
+    const Pin pin{context, file.fd(), 0, pinned};
 
     io_uring ring{};
     REQUIRE(io_uring_queue_init(8, &ring, 0) == 0);
-    iovec buffer{map.data(), kPinnedBytes};
+    iovec buffer{map.data(), pinned};
     REQUIRE(io_uring_register_buffers(&ring, &buffer, 1) == 0);
     const int source = open(mounted.outside("device").c_str(), O_RDONLY | O_CLOEXEC);
     REQUIRE(source >= 0);
 
     // What is cut from under the map stays held as long as the map lives: that many cuts fit.
-    constexpr int kCuts = 200;
+    const std::uint64_t cuts = (std::uint64_t{38} << 20) / (length - pinned);
     std::atomic<bool> over{false};
     std::atomic<int> cut_errno{0};
     std::thread cutter{[&] {
-        const std::string piece(kFileBytes - kPinnedBytes, 'b');
+        const std::string piece(length - pinned, 'b');
         const int number = open(mounted.path("f").c_str(), O_RDWR | O_CLOEXEC);
-        for (int i = 0; i < kCuts; ++i)
-            if (ftruncate(number, kPinnedBytes) != 0 ||
-                pwrite(number, piece.data(), piece.size(), kPinnedBytes) < 0)
+        for (std::uint64_t i = 0; i < cuts; ++i)
+            if (ftruncate(number, static_cast<off_t>(pinned)) != 0 ||
+                pwrite(number, piece.data(), piece.size(), static_cast<off_t>(pinned)) < 0)
                 cut_errno.store(errno);
         close(number);
         over.store(true);
@@ -168,21 +171,21 @@ TEST_CASE("maps follow their file while a device writes into what is pinned of i
     int events = 0;
     std::string wrong;
     while ((!over.load() || reads < 300) && wrong.empty()) {
-        io_uring_prep_read_fixed(io_uring_get_sqe(&ring), source, map.data(), kPinnedBytes, 0, 0);
+        io_uring_prep_read_fixed(io_uring_get_sqe(&ring), source, map.data(), pinned, 0, 0);
         io_uring_cqe* done = nullptr;
         if (io_uring_submit_and_wait(&ring, 1) < 0 || io_uring_wait_cqe(&ring, &done) != 0 ||
-            done->res != static_cast<int>(kPinnedBytes))
+            done->res != static_cast<int>(pinned))
             wrong = "the device does not write";
         else
             io_uring_cqe_seen(&ring, done);
         ++reads;
         while (context.next_event(0)) ++events;  // the map follows the file
         // What the device wrote is the file's, by either way; then it is changed for the next time.
-        if (file.read(0, kPinnedBytes) != std::string(kPinnedBytes, 'd'))
+        if (file.read(0, pinned) != std::string(pinned, 'd'))
             wrong = "the file does not show what the device wrote";
-        if (std::memcmp(map.data(), file.read(0, kPinnedBytes).data(), kPinnedBytes) != 0)
+        if (std::memcmp(map.data(), file.read(0, pinned).data(), pinned) != 0)
             wrong = "the map does not show the file";
-        std::memset(map.data(), 'c', kPinnedBytes);
+        std::memset(map.data(), 'c', pinned);
         if (file.read(0, 1) != "c") wrong = "the map is not the file";
     }
     cutter.join();

@@ -28,7 +28,6 @@ using pinfs::Lease;
 namespace {
 
 constexpr std::uint64_t kBlock = 4096;
-constexpr std::uint64_t kAreaBlocks = 32;
 constexpr int kThreads = 16;
 constexpr std::chrono::seconds kDuration{4};
 
@@ -60,34 +59,41 @@ private:
 
 struct Shared {
     pinfs_context* context;
-    int steady;    ///< leased exclusively; every thread has an area of it
-    int changing;  ///< leased for its layout alone
+    std::uint64_t unit;  ///< of direct maps
+    int steady;          ///< leased exclusively; every thread has an area of it
+    int changing;        ///< leased for its layout alone
     std::atomic<bool> done{false};
     std::atomic<std::uint64_t> rounds{0};
     Trouble trouble{};
+
+    // In units, of which a region has room for fewer if they are large.
+    [[nodiscard]] std::uint64_t area() const { return unit == kBlock ? 32 : 2; }
+    [[nodiscard]] std::uint64_t changing_length() const { return unit == kBlock ? 72 : 9; }
+    [[nodiscard]] std::uint64_t changing_map() const { return changing_length() / 9; }
 };
 
 /// Maps a part of the thread's area, pins it, stores, and sees it by read(2).
 void use_area(Shared& shared, std::uint64_t area, std::mt19937_64& random) {
-    const std::uint64_t first = area * kAreaBlocks + random() % kAreaBlocks;
-    const std::uint64_t blocks = 1 + random() % (area * kAreaBlocks + kAreaBlocks - first);
+    const std::uint64_t first = random() % shared.area();
+    const std::uint64_t offset = (area * shared.area() + first) * shared.unit;
+    const std::uint64_t length = (1 + random() % (shared.area() - first)) * shared.unit;
     void* address = nullptr;
-    if (!shared.trouble.expect(pinfs_map(shared.context, shared.steady, first * kBlock,
-                                         blocks * kBlock, PROT_READ | PROT_WRITE, 0, &address),
+    if (!shared.trouble.expect(pinfs_map(shared.context, shared.steady, offset, length,
+                                         PROT_READ | PROT_WRITE, 0, &address),
                                {}, "map"))
         return;
     struct pinfs_pin pin = PINFS_PIN_INIT;
-    pin.offset_bytes = first * kBlock;
-    pin.length_bytes = blocks * kBlock;
+    pin.offset_bytes = offset;
+    pin.length_bytes = length;
     const bool pinned =
         shared.trouble.expect(pinfs_pin(shared.context, shared.steady, &pin), {}, "pin");
     const std::uint64_t stored = random();
-    auto* const at = static_cast<std::byte*>(address) + random() % blocks * kBlock;
+    const std::uint64_t inside = random() % (length / kBlock) * kBlock;
+    auto* const at = static_cast<std::byte*>(address) + inside;
     shared.trouble.expect(pinfs_memcpy_persist(at, &stored, sizeof(stored)), {}, "persist");
     std::uint64_t read = 0;
-    const auto offset =
-        static_cast<off_t>(first * kBlock) + (at - static_cast<std::byte*>(address));
-    if (pread(shared.steady, &read, sizeof(read), offset) != sizeof(read) || read != stored)
+    const auto place = static_cast<off_t>(offset + inside);
+    if (pread(shared.steady, &read, sizeof(read), place) != sizeof(read) || read != stored)
         shared.trouble.note("read(2) does not see what was stored");
     if (pinned) {
         iovec pieces[4];
@@ -97,23 +103,27 @@ void use_area(Shared& shared, std::uint64_t area, std::mt19937_64& random) {
         shared.trouble.expect(pinfs_msync(shared.context, at, 8), {}, "msync");
         shared.trouble.expect(pinfs_unpin(shared.context, pin.id, pin.generation), {}, "unpin");
     }
-    shared.trouble.expect(pinfs_unmap(shared.context, address, blocks * kBlock), {}, "unmap");
+    shared.trouble.expect(pinfs_unmap(shared.context, address, length), {}, "unmap");
 }
 
 /// Maps what somebody cuts off all the time.
 void map_changing(Shared& shared, std::mt19937_64& random) {
-    const std::uint64_t first = random() % 64;
+    const std::uint64_t length = shared.changing_map() * shared.unit;
+    const std::uint64_t first = random() % (shared.changing_length() - shared.changing_map());
     void* address = nullptr;
-    const int mapped = pinfs_map(shared.context, shared.changing, first * kBlock, 8 * kBlock,
+    const int mapped = pinfs_map(shared.context, shared.changing, first * shared.unit, length,
                                  PROT_READ, 0, &address);
-    // It may have ended before.
-    if (!shared.trouble.expect(mapped, {EINVAL}, "map what changes")) return;
+    // It may have ended before; and a large unit that was cut moves only if nobody has it mapped.
+    if (!shared.trouble.expect(mapped, {EINVAL, shared.unit == kBlock ? EINVAL : EBUSY},
+                               "map what changes"))
+        return;
     pinfs_extent extents[8];
     shared.trouble.expect(
-        pinfs_layout(shared.context, shared.changing, 0, 64 * kBlock, extents, 8, nullptr),
+        pinfs_layout(shared.context, shared.changing, 0,
+                     (shared.changing_length() - shared.changing_map()) * shared.unit, extents, 8,
+                     nullptr),
         {EAGAIN}, "layout");
-    shared.trouble.expect(pinfs_unmap(shared.context, address, 8 * kBlock), {},
-                          "unmap what changes");
+    shared.trouble.expect(pinfs_unmap(shared.context, address, length), {}, "unmap what changes");
 }
 
 void work(Shared& shared, std::uint64_t area, std::uint64_t seed) {
@@ -128,7 +138,7 @@ void work(Shared& shared, std::uint64_t area, std::uint64_t seed) {
 void change(Shared& shared, std::uint64_t seed) {
     std::mt19937_64 random{seed};
     while (!shared.done) {
-        const auto bytes = static_cast<off_t>(random() % (72 * kBlock));
+        const auto bytes = static_cast<off_t>(random() % (shared.changing_length() * shared.unit));
         if (ftruncate(shared.changing, bytes) != 0) shared.trouble.note("truncate");
     }
 }
@@ -146,16 +156,19 @@ TEST_CASE("sixteen threads share a context while a file changes under its maps",
           "[mount][library][concurrency]") {
     const std::uint64_t seed = seed_of_test("library_threads", 7);
     CAPTURE(seed);
-    KernelMount mounted{128};
+    KernelMount mounted{256};
     mounted.mount();
     {
         const TestFile steady{mounted.path("steady")};
         const TestFile changing{mounted.path("changing")};
-        steady.resize(kThreads * kAreaBlocks * kBlock);
         Context context{mounted.root()};
         const Lease exclusive{context, steady.fd(), PINFS_LEASE_LAYOUT | PINFS_LEASE_EXCLUSIVE};
         const Lease layout{context, changing.fd(), PINFS_LEASE_LAYOUT};
-        Shared shared{.context = context.get(), .steady = steady.fd(), .changing = changing.fd()};
+        Shared shared{.context = context.get(),
+                      .unit = mounted.map_unit(),
+                      .steady = steady.fd(),
+                      .changing = changing.fd()};
+        steady.resize(kThreads * shared.area() * shared.unit);
         std::vector<std::thread> threads;
         for (std::uint64_t area = 0; area < kThreads; ++area)
             threads.emplace_back([&shared, area, seed] { work(shared, area, seed); });

@@ -218,10 +218,10 @@ TEST_CASE("region says what the region can do, metrics what is left", "[mount][v
     KernelMount mounted;
     mounted.mount("region_path=/elsewhere/region");
     const Json region = Json::parse(contents(mounted.path(".pinfs/region")));
-    CHECK(region["kind"] == "tmpfs");
+    CHECK(region["kind"] == mounted.region_kind());
     CHECK(region["pinnable"] == true);
     CHECK(region["path"] == "/elsewhere/region");
-    CHECK(region["length_bytes"] == 64 << 20);
+    CHECK(region["length_bytes"] == mounted.region_bytes());
     CHECK(region["mount"] == mounted.root());
     CHECK(region["uuid"].get<std::string>().size() == 36);
 

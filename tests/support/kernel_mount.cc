@@ -6,10 +6,12 @@
 #endif
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,20 +121,21 @@ void let_go(const std::string& mountpoint) {
         if (leftover.used.load() && mountpoint == leftover.mountpoint) leftover.used = false;
 }
 
-// --- Regions on devices
+// --- Regions elsewhere
 // -----------------------------------------------
 
-/// The first device of `paths`, separated by spaces, that no other region of this test has and that
-/// has room for `mib` MiB; or nothing.
-std::optional<dev_t> free_device(const char* paths, std::uint64_t mib) {
+/// The first of `paths`, devices and directories separated by spaces, where a region of `mib` MiB
+/// can be: a directory, or a device with as much room that no other region of this test has.
+std::string free_place(const std::string& paths, std::uint64_t mib) {
     std::istringstream words{paths};
     for (std::string path; words >> path;) {
         struct stat status {};
-        if (stat(path.c_str(), &status) == 0 && S_ISCHR(status.st_mode) &&
-            !is_in_use(status.st_rdev) && region_length(status) >= mib << 20)
-            return status.st_rdev;
+        if (stat(path.c_str(), &status) != 0) continue;
+        if (S_ISDIR(status.st_mode) || (S_ISCHR(status.st_mode) && !is_in_use(status.st_rdev) &&
+                                        region_length(status) >= mib << 20))
+            return path;
     }
-    return std::nullopt;
+    return {};
 }
 
 /// Seconds until a program ends itself, before meson would end it without cleaning up.
@@ -146,7 +149,7 @@ void become_root() {
     std::ifstream file{"/proc/self/cmdline", std::ios::binary};
     std::vector<std::string> words{
         "sudo", "-n",
-        "--preserve-env=PINFS_TEST_RESULTS,PINFS_TEST_ALARM,PINFS_TEST_DEVICES,"
+        "--preserve-env=PINFS_TEST_RESULTS,PINFS_TEST_ALARM,PINFS_TEST_REGIONS,"
         "PINFS_TEST_MOUNT_OPTIONS,PINFS_KILL_SEEDS,PINFS_KILL_FIRST_SEED,PINFS_REAL_TREE,PINFS_"
         "FULL_MIB"};
     for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
@@ -276,18 +279,25 @@ Ran run(const std::vector<std::string>& words, uid_t uid) {
 
 KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs_options,
                          const std::string& parent)
-    : directory_{parent} {
+    : directory_{parent}, region_{directory_.file("region")} {
     REQUIRE(mkdir(root().c_str(), 0755) == 0);
     chmod(directory_.path().c_str(), 0755);  // other users walk through it
     std::vector<std::string> words{"mkfs.pinfs"};
-    const char* const devices = std::getenv("PINFS_TEST_DEVICES");
-    if (devices != nullptr && parent == "/dev/shm") {
+    struct stat place {};
+    if (const char* places = std::getenv("PINFS_TEST_REGIONS");
+        places != nullptr && parent == "/dev/shm") {
+        const std::string path = free_place(places, mib);
+        CAPTURE(places, mib);
+        REQUIRE(stat(path.c_str(), &place) == 0);
+        if (S_ISDIR(place.st_mode)) {
+            region_ = path + directory_.path().substr(directory_.path().rfind('/'));
+            mib += mib % 2;  // hugetlbfs has no other files
+        }
+    }
+    if (S_ISCHR(place.st_mode)) {
         // A node of the test's own: what a test does to a region's owner, mode and name ends with
         // it.
-        const auto device = free_device(devices, mib);
-        CAPTURE(devices, mib);
-        REQUIRE(device.has_value());
-        REQUIRE(mknod(region().c_str(), S_IFCHR | 0600, *device) == 0);
+        REQUIRE(mknod(region().c_str(), S_IFCHR | 0600, place.st_rdev) == 0);
         words.emplace_back("--force");
     } else {
         words.insert(words.end(), {"--size", std::to_string(mib) + "M"});
@@ -312,6 +322,7 @@ KernelMount::~KernelMount() {
         else
             wait_until_free(region());
     }
+    unlink(region().c_str());
     let_go(root());
 }
 
@@ -394,6 +405,26 @@ bool KernelMount::kernel_has(const std::string& feature) const {
     if (kernel.at(feature) == true) return true;
     WARN("skipped: Linux " << kernel.at("release").get<std::string>() << " has no " << feature);
     return false;
+}
+
+std::string KernelMount::region_kind() const {
+    struct stat status {};
+    struct statfs file_system {};
+    REQUIRE(stat(region().c_str(), &status) == 0);
+    REQUIRE(statfs(region().c_str(), &file_system) == 0);
+    if (S_ISCHR(status.st_mode)) return "devdax";
+    if (file_system.f_type == HUGETLBFS_MAGIC) return "hugetlb";
+    return file_system.f_type == TMPFS_MAGIC ? "tmpfs" : "file";
+}
+
+std::uint64_t KernelMount::region_bytes() const {
+    struct stat status {};
+    REQUIRE(stat(region().c_str(), &status) == 0);
+    return region_length(status);
+}
+
+std::uint64_t KernelMount::map_unit() const {
+    return nlohmann::json::parse(contents(path(".pinfs/region"))).at("map_align_bytes");
 }
 
 bool KernelMount::is_mounted() const { return fuse::mount_at(root()).has_value(); }

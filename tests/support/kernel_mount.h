@@ -27,7 +27,9 @@ Ran run(const std::vector<std::string>& words, uid_t uid = 0);
 
 class KernelMount {
 public:
-    /// A region of `mib` MiB below `parent`, formatted with `mkfs_options`, not mounted yet.
+    /// A region of `mib` MiB below `parent`, formatted with `mkfs_options`, not mounted yet. In
+    /// place of /dev/shm in the first of PINFS_TEST_REGIONS that has room: devices, which may be
+    /// larger than that, or directories.
     explicit KernelMount(std::uint64_t mib = 64, const std::vector<std::string>& mkfs_options = {},
                          const std::string& parent = "/dev/shm");
     ~KernelMount();
@@ -60,7 +62,13 @@ public:
     /// Requires that `fsck.pinfs -n` finds nothing. Not while mounted.
     void check() const;
 
-    [[nodiscard]] std::string region() const { return directory_.file("region"); }
+    [[nodiscard]] const std::string& region() const { return region_; }
+    /// What it is, as reports call it: tmpfs, hugetlb, devdax, file.
+    [[nodiscard]] std::string region_kind() const;
+    /// Its length: that of the constructor, or more.
+    [[nodiscard]] std::uint64_t region_bytes() const;
+    /// Direct maps begin and end at multiples of it. While mounted.
+    [[nodiscard]] std::uint64_t map_unit() const;
     [[nodiscard]] std::string root() const { return directory_.file("mnt"); }
     [[nodiscard]] std::string path(const std::string& name) const { return root() + "/" + name; }
     /// Beside the mount, on tmpfs.
@@ -70,6 +78,7 @@ public:
 
 private:
     TemporaryDirectory directory_;
+    std::string region_;
     pid_t foreground_ = 0;
 };
 
