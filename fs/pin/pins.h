@@ -51,7 +51,8 @@ struct Reference : Interval {
     std::uint64_t guard = 0;
     bool self_flushed = false;  ///< fsync leaves it to its owner
     RangeSet declared;          ///< the parts that its owner flushes
-    RangeSet stale;             ///< the parts that show blocks the file has lost
+    RangeSet stale;             ///< the parts that show blocks the file has lost, or nothing
+    RangeSet noted;             ///< those of them that show nothing: their owner knows of the loss
 
     // A pin
     bool shared = false;  ///< taken under a shared lease

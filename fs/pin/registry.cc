@@ -156,7 +156,7 @@ void Registry::move(Reference& reference, const Owner& owner) {
 
 void Registry::note(const Hold& hold) {
     const bool alone = hold.waits_for.empty();
-    if (alone && !hold.needs_proof)
+    if (hold.is_free())
         free_holds_.insert(hold.id);
     else
         free_holds_.erase(hold.id);
@@ -243,6 +243,16 @@ void Registry::post_gone(FilePins& file, std::uint64_t begin, std::uint64_t end)
                              .ino = lease.ino});
         return !again;
     });
+}
+
+void Registry::post_gone(const Map& map, std::uint64_t begin, std::uint64_t end) {
+    post(map.owner.context, {.type = EventType::gone,
+                             .id = map.id,
+                             .user_data = map.user_data,
+                             .begin = std::max(begin, map.begin),
+                             .end = std::min(end, map.end),
+                             .deadline_ns = 0,
+                             .ino = 0});
 }
 
 std::optional<Event> Registry::take_event(Context& context) {

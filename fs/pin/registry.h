@@ -41,10 +41,11 @@ struct Hold {
     std::set<std::uint64_t> waits_for;
     bool needs_proof = false;
     bool may_be_mapped = false;  ///< its owner may live, revoked, or is not known any more
+    bool kept = false;           ///< its file is about to get the blocks back
     std::uint64_t slot = 0;
     std::uint64_t slot_offset = 0;
 
-    [[nodiscard]] bool is_free() const { return waits_for.empty() && !needs_proof; }
+    [[nodiscard]] bool is_free() const { return waits_for.empty() && !needs_proof && !kept; }
     [[nodiscard]] std::uint64_t bytes() const { return run.count * kBlockBytes; }
 };
 
@@ -124,6 +125,11 @@ public:
         hold.needs_proof = false;
         note(hold);
     }
+    /// While it is kept it is not free.
+    void keep(Hold& hold, bool kept) {
+        hold.kept = kept;
+        note(hold);
+    }
     void remove_hold(std::uint64_t id);
     [[nodiscard]] const std::unordered_map<std::uint64_t, std::unique_ptr<Hold>>& holds() const {
         return holds_;
@@ -143,6 +149,8 @@ public:
     void post(std::uint64_t context, const Event& event);
     /// Tells the leases of a file that the layout of [begin, end) changed.
     void post_gone(FilePins& file, std::uint64_t begin, std::uint64_t end);
+    /// Tells the owner of a map that what it shows of [begin, end) is to be seen anew.
+    void post_gone(const Map& map, std::uint64_t begin, std::uint64_t end);
     /// The next event of a context that is open.
     std::optional<Event> take_event(Context& context);
     void post_to_all(const Event& event);

@@ -151,10 +151,7 @@ Expected<bool> Volume::Core::fill_step(Change& change, media::Inode& inode, std:
 /// On error nothing can be seen but, of a range to be zeroed, zeros; some holes may have blocks.
 Expected<void> Volume::Core::fill_range(InodeState& state, const HeldRange& range, bool zeroed) {
     TRY(check_room(state, range));
-    if (range.extends() &&  // what lies behind the old end becomes readable
-        !is_pinned(state, round_down(range.size, kBlockBytes), round_up(range.size, kBlockBytes)))
-        TRY(zero_in_block(state, range.size,
-                          std::min(round_up(range.size, kBlockBytes), range.end)));
+    if (range.extends()) TRY(zero_from_end(state, range.size, range.end));
     std::optional<MustFinish> finish;
     if (zeroed) {
         finish.emplace();

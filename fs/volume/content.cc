@@ -33,9 +33,8 @@ struct Volume::Core::WritePlan {
     std::vector<Mapping> pieces;        // what [offset, end) consists of, block by block
     std::vector<Mapping> added;         // new extents for its holes
     std::vector<Mapping> preallocated;  // unwritten, behind the end
-    std::optional<Mapping> tail;        // written block with the old end, to be zeroed behind it
+    std::optional<Mapping> tail;        // the block with the old end, to go on from
     bool is_last = false;               // nothing is allocated behind it
-    bool keep_tail = false;             // a device may be writing to the block with the old end
 
     [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
     [[nodiscard]] bool extends() const { return end() > old_size; }
@@ -209,14 +208,7 @@ Expected<void> Volume::Core::copy_data(InodeState& state, const WritePlan& plan)
             TRY(region_.zero(home + (end - piece_begin), piece_end - end));
         return {};
     };
-    if (plan.tail) {
-        // Bytes between the old end and this write become readable in the old end's block.
-        const std::uint64_t begin = plan.old_size;
-        const std::uint64_t end = std::min(round_up(begin, kBlockBytes), plan.offset);
-        if (end > begin && !plan.keep_tail)
-            TRY(region_.zero(plan.tail->start_block * kBlockBytes + begin % kBlockBytes,
-                             end - begin));
-    }
+    if (plan.offset > plan.old_size) TRY(zero_from_end(state, plan.old_size, plan.offset));
     for (const Mapping& piece : plan.pieces)
         if (!piece.is_hole()) TRY(copy(piece, piece.unwritten));
     for (const Mapping& piece : plan.added) TRY(copy(piece, true));
@@ -269,15 +261,11 @@ Expected<std::optional<std::size_t>> Volume::Core::write_once(InodeState& state,
         if (!same || (inode.flags & media::kInodeCutting) != 0) return std::optional<std::size_t>{};
         const Extents extents{units_, inode};
         plan.pieces = TRY(extents.map(plan.offset / kBlockBytes, blocks_of(plan.end())));
-        if (plan.extends() && size % kBlockBytes != 0) {
-            const auto tail = TRY(extents.map(size / kBlockBytes, size / kBlockBytes + 1));
-            if (tail[0].is_written()) plan.tail = tail[0];
-            plan.keep_tail =
-                is_pinned(state, round_down(size, kBlockBytes), round_up(size, kBlockBytes));
-        } else if (plan.extends() && size > 0) {
-            // The block before the end, as a place to go on from.
-            const auto before = TRY(extents.map(size / kBlockBytes - 1, size / kBlockBytes));
-            if (!before[0].is_hole()) plan.tail = before[0];
+        if (plan.extends() && size > 0) {
+            // The block with the old end, as a place to go on from.
+            const std::uint64_t last = (size - 1) / kBlockBytes;
+            const auto tail = TRY(extents.map(last, last + 1));
+            if (!tail[0].is_hole()) plan.tail = tail[0];
         }
         if (plan.extends() && plan.pieces.back().is_hole())
             plan.is_last = !TRY(extents.next(plan.pieces.back().end()));

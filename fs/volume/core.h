@@ -325,7 +325,7 @@ private:
     /// The block of which a part is to be cut, moved away from under maps. The range is held.
     Expected<void> replace_block(InodeState& state, std::uint64_t byte);
     Expected<void> move_blocks(InodeState& state, std::uint64_t begin_block,
-                               std::uint64_t end_block, bool aligned);
+                               std::uint64_t end_block);
     Expected<void> copy_blocks(std::uint64_t from, std::uint64_t to, std::uint64_t count,
                                std::vector<std::byte>& buffer);
     // records.cc
@@ -371,10 +371,6 @@ private:
     /// held.
     Expected<void> populate(InodeState& state, std::uint64_t begin_bytes, std::uint64_t end_bytes,
                             std::uint32_t for_pid = 0);
-    static bool is_unit(const std::vector<inode::Mapping>& pieces, std::uint64_t begin_block,
-                        std::uint64_t unit_blocks);
-    Expected<void> align_units(InodeState& state, std::uint64_t begin_bytes,
-                               std::uint64_t end_bytes);
     Expected<bool> is_written(InodeState& state, std::uint64_t begin_block,
                               std::uint64_t end_block);
     struct Reach {
@@ -394,6 +390,27 @@ private:
     Expected<void> enter(InodeState& state, std::unique_ptr<pin::Reference> reference,
                          Reached& reached);
     pin::Map* find_map(std::uint64_t context, std::uint64_t id);
+    // map_units.cc
+    struct Restoration;
+    struct UnitPart;
+    static bool is_unit(const std::vector<inode::Mapping>& pieces, std::uint64_t begin_block);
+    Expected<void> align_units(InodeState& state, std::uint64_t begin_bytes,
+                               std::uint64_t end_bytes, std::uint64_t for_map = 0);
+    Expected<void> move_unit(InodeState& state, std::uint64_t begin_block);
+    Expected<bool> move_unit_at_once(InodeState& state, std::uint64_t begin_block);
+    Expected<void> copy_piece(const inode::Mapping& piece, std::uint64_t to,
+                              std::vector<std::byte>& buffer);
+    Expected<void> restore_unit(InodeState& state, const std::vector<inode::Mapping>& pieces,
+                                std::uint64_t for_map);
+    std::optional<Restoration> plan_restoration(InodeState& state,
+                                                const std::vector<inode::Mapping>& pieces,
+                                                std::uint64_t for_map);
+    void release_kept(const Restoration& restoration);
+    Expected<void> restore_parts(InodeState& state, const std::vector<inode::Mapping>& pieces,
+                                 Restoration& restoration);
+    Expected<bool> restore_step(InodeState& state, UnitPart& part, std::uint64_t blocks,
+                                std::uint64_t to);
+    Expected<void> zero_from_end(InodeState& state, std::uint64_t old_end, std::uint64_t new_end);
     // pinning.cc
     pin::Pin* find_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
     Expected<PinAnswer> give_pin(pin::Pin& pin, const pin::Owner& to);

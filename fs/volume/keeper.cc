@@ -328,7 +328,7 @@ Expected<bool> Volume::Core::move_from_device(Ino ino, std::uint64_t id, std::ui
     }
     Expected<void> result;
     wanted.for_each([&](std::uint64_t begin, std::uint64_t end) {
-        if (result) result = move_blocks(*state, begin / kBlockBytes, end / kBlockBytes, false);
+        if (result) result = move_blocks(*state, begin / kBlockBytes, end / kBlockBytes);
     });
     if (!result) return std::unexpected(result.error());
     return true;

@@ -164,14 +164,9 @@ void Volume::Core::LayoutChange::blocks_went(std::uint64_t begin_block,
     file_->maps.for_each(begin, end, [&](pin::Map& map) {
         const std::uint64_t from = std::max(begin, map.begin);
         const std::uint64_t to = std::min(end, map.end);
+        if (map.stale.covers(from, to)) return true;  // lost before
         map.stale.add(from, to);
-        core_.registry_.post(map.owner.context, {.type = pin::EventType::gone,
-                                                 .id = map.id,
-                                                 .user_data = map.user_data,
-                                                 .begin = from,
-                                                 .end = to,
-                                                 .deadline_ns = 0,
-                                                 .ino = 0});
+        core_.registry_.post_gone(map, from, to);
         return true;
     });
     // Something gone reaches only blocks that it had when it went.
@@ -227,15 +222,16 @@ bool Volume::Core::is_reached(InodeState& state, std::uint64_t begin_bytes,
 Expected<void> Volume::Core::replace_block(InodeState& state, std::uint64_t byte) {
     const std::uint64_t block = byte / kBlockBytes;
     if (!is_reached(state, block * kBlockBytes, (block + 1) * kBlockBytes)) return {};
-    return move_blocks(state, block, block + 1, /*aligned=*/false);
+    return move_blocks(state, block, block + 1);
 }
 
 /// Content stays what it is; a crash leaves each step wholly here or there: the copies are fenced
 /// with the first step of the commit that names them. What maps reach of the old blocks is held,
 /// and they are told. The range is held exclusively.
 Expected<void> Volume::Core::move_blocks(InodeState& state, std::uint64_t begin_block,
-                                         std::uint64_t end_block, bool aligned) {
+                                         std::uint64_t end_block) {
     std::vector<std::byte> buffer;
+    std::uint64_t goal = 0;  // what one step wrote the next goes on from
     for (std::uint64_t step = kStepBlocks; begin_block < end_block;) {
         const std::uint64_t stop = std::min(end_block, round_up(begin_block + 1, step));
         std::vector<inode::Mapping> pieces;
@@ -245,22 +241,29 @@ Expected<void> Volume::Core::move_blocks(InodeState& state, std::uint64_t begin_
             pieces = TRY(inode::Extents(units_, inode).map(begin_block, stop));
         }
         Change one = change(space::Reserve::half);
-        std::vector<inode::Mapping> moved;
-        for (const inode::Mapping& piece : pieces) {
-            if (piece.is_hole()) continue;
-            std::uint64_t from = piece.start_block;
-            std::uint64_t file_block = piece.file_block;
-            for (const BlockRun run : TRY(one.allocate(
-                     {.blocks = piece.blocks, .aligned = aligned && piece.blocks >= kRunBlocks}))) {
-                if (!piece.unwritten) TRY(copy_blocks(from, run.begin, run.count, buffer));
-                moved.push_back({.file_block = file_block,
-                                 .blocks = run.count,
-                                 .start_block = run.begin,
-                                 .unwritten = piece.unwritten});
-                from += run.count;
-                file_block += run.count;
-            }
+        std::uint64_t blocks = 0;
+        for (const inode::Mapping& piece : pieces) blocks += piece.is_hole() ? 0 : piece.blocks;
+        if (blocks == 0) {
+            begin_block = stop;
+            continue;
         }
+        auto free = TRY(one.allocate({.blocks = blocks, .goal = goal}));
+        std::vector<inode::Mapping> moved;
+        auto run = free.begin();
+        for (const inode::Mapping& piece : pieces)
+            for (std::uint64_t done = 0; !piece.is_hole() && done < piece.blocks;) {
+                const std::uint64_t count = std::min(piece.blocks - done, run->count);
+                if (!piece.unwritten)
+                    TRY(copy_blocks(piece.start_block + done, run->begin, count, buffer));
+                moved.push_back({.file_block = piece.file_block + done,
+                                 .blocks = count,
+                                 .start_block = run->begin,
+                                 .unwritten = piece.unwritten});
+                done += count;
+                *run = {run->begin + count, run->count - count};
+                goal = run->begin;
+                if (run->count == 0) ++run;
+            }
         const Exclusive lock{state.mutex};
         LayoutChange layout{*this, state, TRY(read_inode(state))};
         TRY(layout.prepare());

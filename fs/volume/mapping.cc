@@ -21,10 +21,6 @@ constexpr int kAttemptsMax = 100;  // against somebody who punches holes all the
 
 }  // namespace
 
-std::uint64_t Volume::Core::map_unit_bytes() const {
-    return std::max<std::uint64_t>(super_.map_unit_bytes, region_.capabilities().map_unit_bytes);
-}
-
 Expected<bool> Volume::Core::is_written(InodeState& state, std::uint64_t begin_block,
                                         std::uint64_t end_block) {
     const Shared lock{state.mutex};
@@ -97,70 +93,6 @@ Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_byt
     return {};
 }
 
-/// Whether file blocks [begin, end), a map unit, are one run at a congruent place of the region.
-bool Volume::Core::is_unit(const std::vector<Mapping>& pieces, std::uint64_t begin_block,
-                           std::uint64_t unit_blocks) {
-    std::uint64_t next = pieces.front().start_block;
-    if (next % unit_blocks != begin_block % unit_blocks) return false;
-    for (const Mapping& piece : pieces) {
-        if (!piece.is_written() || piece.start_block != next) return false;
-        next += piece.blocks;
-    }
-    return true;
-}
-
-/// Where maps are made of units larger than a block, every unit that meets the range becomes one
-/// run of the region, with the same offset in it (SPEC 1.5); its last blocks may lie behind the end
-/// of the file. What is not yet so moves, unless somebody has it mapped or pinned.
-Expected<void> Volume::Core::align_units(InodeState& state, std::uint64_t begin_bytes,
-                                         std::uint64_t end_bytes) {
-    const std::uint64_t unit_bytes = map_unit_bytes();
-    const std::uint64_t unit_blocks = unit_bytes / kBlockBytes;
-    if (unit_blocks == 1) return {};
-    if (unit_blocks != kRunBlocks) return fail(Cause::not_supported);
-    std::vector<std::byte> buffer;
-    for (std::uint64_t at = round_down(begin_bytes, unit_bytes); at < end_bytes; at += unit_bytes) {
-        const std::uint64_t begin = at / kBlockBytes;
-        const std::uint64_t end = begin + unit_blocks;
-        // Behind the end somebody may append.
-        const RangeLock::Hold hold{state.ranges, at, kToTheEnd, RangeLock::Mode::exclusive};
-        std::vector<Mapping> pieces;
-        {
-            const Shared lock{state.mutex};
-            const auto inode = TRY(read_inode(state));
-            if (at >= inode.size) return {};  // it was cut meanwhile: the caller looks again
-            pieces = TRY(Extents(units_, inode).map(begin, end));
-        }
-        if (is_unit(pieces, begin, unit_blocks)) continue;
-        if (is_pinned(state, at, at + unit_bytes) || is_reached(state, at, at + unit_bytes))
-            return fail(Cause::unit_in_use, 0, state.ino.value);
-        Change one = change(space::Reserve::keep);
-        const auto runs = TRY(one.allocate({.blocks = unit_blocks, .aligned = true}));
-        const BlockRun run = runs.front();
-        if (runs.size() != 1 || run.begin % unit_blocks != 0) return fail(Cause::no_whole_run);
-        for (const Mapping& piece : pieces) {
-            const std::uint64_t to = run.begin + (piece.file_block - begin);
-            if (piece.is_written())
-                TRY(copy_blocks(piece.start_block, to, piece.blocks, buffer));
-            else
-                TRY(region_.zero(to * kBlockBytes, piece.blocks * kBlockBytes));
-        }
-        const Exclusive lock{state.mutex};
-        LayoutChange layout{*this, state, TRY(read_inode(state))};
-        TRY(layout.prepare());
-        auto* inode = TRY(edit_inode(one, state));
-        Extents extents{one, *inode};
-        if (!TRY(extents.remove_some(begin, end, layout.away())))
-            return fail(Cause::change_too_large, 0, state.ino.value);
-        TRY(extents.add({.file_block = begin, .blocks = unit_blocks, .start_block = run.begin}));
-        inode->blocks += unit_blocks;
-        if (end > blocks_of(inode->size)) inode->flags |= media::kInodeKeepBeyondEnd;
-        layout.tell(one, begin, end);
-        TRY(one.commit());
-    }
-    return {};
-}
-
 /// Bytes behind the end, in its block: zeros before somebody reaches them who is not us. The range
 /// is held. Fenced with the record that follows.
 Expected<void> Volume::Core::zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
@@ -210,7 +142,7 @@ Expected<std::vector<Extent>> Volume::Core::shown_extents(InodeState& state,
     for (std::uint64_t at = round_down(begin_bytes, unit_bytes); at < end_bytes; at += unit_bytes) {
         const auto pieces =
             TRY(Extents(units_, inode).map(at / kBlockBytes, (at + unit_bytes) / kBlockBytes));
-        if (!is_unit(pieces, at / kBlockBytes, unit_bytes / kBlockBytes)) continue;
+        if (!is_unit(pieces, at / kBlockBytes)) continue;
         const std::uint64_t begin = std::max(at, begin_bytes);
         found.push_back({.file_offset = begin,
                          .region_offset = pieces.front().start_block * kBlockBytes + (begin - at),
@@ -239,7 +171,7 @@ Expected<Volume::Core::Reached> Volume::Core::reach(
     for (int attempt = 1;; ++attempt) {
         TRY(admit_size(TRY(read_leasable(state)).size));
         if (how.allocate) TRY(with_space([&] { return populate(state, begin, end, for_pid); }));
-        if (how.allocate || TRY(is_written(state, begin / kBlockBytes, end / kBlockBytes)))
+        if (how.allocate || TRY(is_written(state, begin / kBlockBytes, blocks_of(how.end_bytes))))
             TRY(with_space([&] { return align_units(state, begin, end); }));
         const RangeLock::Hold hold{state.ranges, begin, end, RangeLock::Mode::shared};
         auto extents = extents_of(state, begin, end, /*holes_too=*/false);
@@ -301,7 +233,7 @@ Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) 
     TRY(read_leasable(*state));
     auto map = std::make_unique<pin::Map>();
     map->begin = request.offset_bytes;
-    map->end = end;
+    map->end = round_up(end, map_unit_bytes());  // what the processor maps of the region
     map->kind = pin::ReferenceKind::map;
     map->owner = request.owner;
     map->user_data = request.user_data;
@@ -314,11 +246,14 @@ Expected<MapAnswer> Volume::Core::map(OpenFile file, const MapRequest& request) 
                   [&](pin::Reference& wanted) -> Expected<void> {
                       const pin::FilePins* const pins = registry_.find(file.ino.value);
                       if (pins == nullptr) return fail(Cause::no_lease);
-                      TRY(pins->admit_map(file.handle, wanted.begin, wanted.end));
+                      TRY(pins->admit_map(file.handle, wanted.begin, end));
                       return registry_.has_guard(wanted.guard, wanted.owner.context)
                                  ? Expected<void>{}
                                  : fail(Cause::no_such_context);
                   }));
+    while (reached.extents.back().file_offset >= end) reached.extents.pop_back();
+    Extent& last = reached.extents.back();
+    last.bytes = std::min(last.bytes, end - last.file_offset);
     return MapAnswer{.id = reached.id,
                      .generation = reached.layout_generation,
                      .extents = std::move(reached.extents)};
@@ -383,12 +318,12 @@ Expected<LayoutAnswer> Volume::Core::reload_map(std::uint64_t context, std::uint
     }
     if (begin >= end) return fail(Cause::invalid_argument);
     const Use state = use(ino);
-    // A hole reads as zeros through a map too, as long as there is space for that. A unit that
-    // would have to move under those who have it mapped does not: stores would be lost.
+    const std::uint64_t unit_bytes = map_unit_bytes();
+    // A hole reads as zeros through a map too, as long as there is space for that.
     if (!read_only_) {
-        const auto filled = with_space([&]() -> Expected<void> {
-            TRY(populate(*state, begin, end));
-            return align_units(*state, begin, end);
+        const auto filled = with_space([&] {
+            return unit_bytes == kBlockBytes ? populate(*state, begin, end)
+                                             : align_units(*state, begin, end, id);
         });
         if (!filled && filled.error().cause != Cause::no_space &&
             filled.error().cause != Cause::no_whole_run &&
@@ -407,8 +342,14 @@ Expected<LayoutAnswer> Volume::Core::reload_map(std::uint64_t context, std::uint
     pin::Map* const map = find_map(context, id);
     if (map == nullptr) return fail(Cause::no_such_record);
     answer.generation = state->layout_changes.load();
-    for (const Extent& extent : answer.extents)
-        map->stale.remove(extent.file_offset, extent.file_offset + extent.bytes);
+    if (unit_bytes != kBlockBytes)
+        map->noted.add(round_down(begin, unit_bytes), round_up(end, unit_bytes));
+    for (const Extent& extent : answer.extents) {
+        const std::uint64_t shown_begin = round_down(extent.file_offset, unit_bytes);
+        const std::uint64_t shown_end = round_up(extent.file_offset + extent.bytes, unit_bytes);
+        map->stale.remove(shown_begin, shown_end);
+        map->noted.remove(shown_begin, shown_end);
+    }
     return answer;
 }
 

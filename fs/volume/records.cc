@@ -263,7 +263,7 @@ Expected<void> Volume::Core::release_holds(const std::vector<std::uint64_t>& ids
         Change one = change(space::Reserve::use);
         for (; next != ids.end() && one.has_room(kEraseLogBytes); ++next) {
             const pin::Hold* const hold = registry_.hold(*next);
-            if (hold == nullptr) continue;
+            if (hold == nullptr || hold->kept) continue;
             TRY(erase_record(one, hold->slot, hold->slot_offset));
             one.free(hold->run);
             one.after_commit([this, id = hold->id] { registry_.remove_hold(id); });

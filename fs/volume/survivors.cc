@@ -118,13 +118,7 @@ void Volume::Core::tell_survivors() {
             const std::uint64_t to = std::min(begin + hold->bytes(), map->end);
             if (from >= to) continue;
             map->stale.add(from, to);
-            registry_.post(map->owner.context, {.type = pin::EventType::gone,
-                                                .id = map->id,
-                                                .user_data = map->user_data,
-                                                .begin = from,
-                                                .end = to,
-                                                .deadline_ns = 0,
-                                                .ino = 0});
+            registry_.post_gone(*map, from, to);
         }
 }
 

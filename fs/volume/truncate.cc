@@ -86,19 +86,8 @@ Expected<Attributes> Volume::Core::truncate(InodeState& state, std::uint64_t siz
             if (inode.size != old_size) continue;
             const auto [cut_begin, cut_end] = TRY(cut_of(inode, size_bytes));
             TRY(admit_layout_change(state, cut_begin, cut_end));
-            const std::uint64_t tail_end = std::min(size_bytes, round_up(old_size, kBlockBytes));
-            if (tail_end > old_size &&
-                !is_pinned(state, round_down(old_size, kBlockBytes), tail_end)) {
-                // What lies behind the end in its block becomes readable: zeros first, fenced with
-                // the commit's first step.
-                const auto tail = TRY(
-                    Extents(units_, inode).map(old_size / kBlockBytes, old_size / kBlockBytes + 1));
-                if (tail[0].is_written()) {
-                    TRY(region_.zero(tail[0].start_block * kBlockBytes + old_size % kBlockBytes,
-                                     tail_end - old_size));
-                }
-            }
         }
+        TRY(zero_from_end(state, old_size, size_bytes));
         // Blocks that are reached are replaced whole, never kept in part (SPEC 2.5).
         if (size_bytes < old_size && size_bytes % kBlockBytes != 0)
             TRY(replace_block(state, size_bytes));

@@ -280,6 +280,8 @@ std::vector<Workload> pin_workloads() {
         {unlink("/a"), release(0), drop(1), finish_pending()});
     add("a mapped file loses its name and is cut", {map("#0", 0, 20480, 1)},
         {unlink("/a"), release(0), drop(1), finish_pending()});
+    add("a map is shown anew", {map("#0", 0, 20480, 1), punch_hole("/a", 4096, 8192)},
+        {reload(1), punch_hole("/a", 0, 4096), reload(1), drop(1)});
     add("the owner of a pin goes", {pin("#0", 0, 20000, 1)},
         {lose_owner(), truncate("/a", 0), finish_pending()});
     add("the owner of a map goes", {map("#0", 0, 20480, 1), truncate("/a", 8192)},
@@ -291,6 +293,24 @@ std::vector<Workload> pin_workloads() {
                     .before = file + Operations{truncate("/a", 300_KiB)},
                     .recorded = {map("#0", 0, 300_KiB, 1), drop(1)},
                     .per_fence_max = 8});
+    const auto unit = [&](const std::string& name, Operations before, Operations recorded) {
+        list.push_back({.name = "pins: a unit of the map that was cut " + name,
+                        .fs = {.bytes = 8_MiB, .map_unit_bytes = 2_MiB},
+                        .before = file +
+                                  Operations{truncate("/a", 300_KiB), map("#0", 0, 300_KiB, 1)} +
+                                  std::move(before),
+                        .recorded = std::move(recorded),
+                        .per_fence_max = 8});
+    };
+    unit("becomes whole", {punch_hole("/a", 8192, 50000)}, {reload(1), drop(1)});
+    unit("in several places becomes whole",
+         {punch_hole("/a", 100, 10000), write("/a", 5000, 6000, 2), punch_hole("/a", 100000, 4096)},
+         {reload(1), drop(1)});
+    unit("at its end becomes whole", {truncate("/a", 5000)},
+         {reload(1), truncate("/a", 300_KiB), drop(1)});
+    unit("becomes whole for the last that learns of it",
+         {map("#0", 0, 100_KiB, 2), punch_hole("/a", 8192, 50000)},
+         {reload(1), reload(2), reload(1), drop(1), drop(2)});
     Operations many;
     for (std::uint32_t i = 0; i < 40; ++i) many.push_back(pin("#0", i % 5 * 4096, 3000, i + 1));
     Operations dropped;

@@ -461,6 +461,16 @@ int ModelFiles::reach(const Operation& operation) {
     return 0;
 }
 
+int ModelFiles::reload(const Operation& operation) {
+    const auto found = reached_.find(operation.number);
+    if (found == reached_.end()) return ENOENT;
+    const Reached& map = found->second;
+    for (std::uint64_t block = map.begin_block;
+         block < std::min(map.end_block, blocks_of(map.node->size)); ++block)
+        map.node->blocks.try_emplace(block, Bytes(kBlockBytes));
+    return 0;
+}
+
 int ModelFiles::apply(const Operation& operation) {
     switch (operation.what) {
         case Do::create:
@@ -507,6 +517,8 @@ int ModelFiles::apply(const Operation& operation) {
         case Do::map:
         case Do::pin:
             return reach(operation);
+        case Do::reload:
+            return reload(operation);
         case Do::drop:
             return reached_.erase(operation.number) == 1 ? 0 : ENOENT;
         case Do::lose_owner:

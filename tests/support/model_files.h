@@ -79,6 +79,7 @@ private:
     int lease(const Operation& operation);
     int drop_lease(const Operation& operation);
     int reach(const Operation& operation);
+    int reload(const Operation& operation);
     /// Whether a pin or an exclusive lease keeps file bytes [begin, end), rounded outward to
     /// blocks, where they lie (SPEC 3.6).
     [[nodiscard]] bool keeps(const NodePointer& node, std::uint64_t begin, std::uint64_t end) const;

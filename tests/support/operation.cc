@@ -71,6 +71,8 @@ const char* name_of(Do what) {
             return "pin";
         case Do::drop:
             return "drop";
+        case Do::reload:
+            return "reload";
         case Do::lose_owner:
             return "lose_owner";
         case Do::finish_pending:
@@ -276,6 +278,8 @@ Expected<void> Runner::run_here(const Operation& operation) {
             return reach(operation);
         case Do::drop:
             return drop(operation.number);
+        case Do::reload:
+            return reload(operation.number);
         case Do::lose_owner:
             fs_->close_context(owner_.context);
             fs_->close_guard(guard_);
@@ -354,6 +358,12 @@ Expected<void> Runner::drop(std::uint32_t number) {
     reached_.erase(number);
     return reached.generation == 0 ? fs_->unmap(owner_.context, reached.id)
                                    : fs_->unpin(owner_, reached.id, reached.generation);
+}
+
+Expected<void> Runner::reload(std::uint32_t number) {
+    if (!reached_.contains(number)) return fail(Cause::no_such_record);
+    TRY(fs_->reload_map(owner_.context, reached_.at(number).id, 0, kFileBytesMax));
+    return {};
 }
 
 Ino Runner::reached(std::uint32_t number) const {

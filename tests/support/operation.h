@@ -46,6 +46,7 @@ enum class Do : std::uint8_t {
     map,               // path: an open file, offset, length, number: n of the map or pin
     pin,               // the same
     drop,              // number: unmaps or unpins
+    reload,            // number: of a map, which its owner shows anew whole
     lose_owner,        // of all maps and pins: the context and its guard close
     finish_pending,
     unmount,
@@ -96,6 +97,7 @@ private:
     Expected<void> reach(const Operation& operation);
     Expected<void> lease(Ino ino, std::uint32_t number, pin::LeaseKind kind);
     Expected<void> drop(std::uint32_t number);
+    Expected<void> reload(std::uint32_t number);
 
     struct Reached {
         Ino ino;

@@ -141,6 +141,7 @@ inline Operation pin(std::string path, std::uint64_t offset, std::uint64_t lengt
             .number = number};
 }
 inline Operation drop(std::uint32_t number) { return {.what = Do::drop, .number = number}; }
+inline Operation reload(std::uint32_t number) { return {.what = Do::reload, .number = number}; }
 inline Operation lose_owner() { return {.what = Do::lose_owner}; }
 inline Operation release(std::uint32_t handle) { return {.what = Do::release, .number = handle}; }
 inline Operation finish_pending() { return {.what = Do::finish_pending}; }

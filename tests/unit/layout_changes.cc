@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Layouts under leases and maps of a mounted volume, without the kernel: SPEC 1.5, 2.5 and 5.1.
+// Layouts under leases and maps of a mounted volume, without the kernel: SPEC 2.5.
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <set>
@@ -121,77 +121,6 @@ TEST_CASE("2.5: blocks under two maps are held until both are gone", "[pin][volu
     must(p.volume().finish_pending());
     CHECK(p.count(Kind::hold) == 0);
     p.fs.check_clean();
-}
-
-TEST_CASE("1.5: where maps have units of 2 MiB, a mapped file lies in whole runs",
-          "[pin][volume]") {
-    Pinning p{{.bytes = 64_MiB, .map_unit_bytes = 2_MiB}};
-    must(p.lease(pin::LeaseKind::exclusive, 0, 0));
-    must(p.truncate(5_MiB));  // a hole behind the first blocks, and half a unit at the end
-    CHECK(cause_of(p.map(4096, 4096)) == Cause::unaligned);
-    const auto is_whole = [&](std::uint64_t bytes) {
-        for (const ExtentInfo& extent : must(p.volume().extents(p.file.ino, 0, 8_MiB))) {
-            if (extent.file_block * 4096 >= bytes) continue;
-            if (extent.unwritten || extent.file_block % 512 != extent.start_block % 512)
-                return false;
-        }
-        return true;
-    };
-    SECTION("a map moves it") {
-        const auto map = must(p.map(0, 4_MiB));
-        std::uint64_t bytes = 0;
-        for (const Extent& extent : map.extents) bytes += extent.bytes;
-        CHECK(bytes == 4_MiB);
-        CHECK(is_whole(4_MiB));
-        must(p.volume().unmap(p.context, map.id));
-    }
-    SECTION("so does a pin, with all of the last unit") {
-        const auto pinned = must(p.pin(4_MiB + 100, 1000));
-        const auto infos = must(p.volume().extents(p.file.ino, 4_MiB, 4_MiB));
-        REQUIRE(infos.size() == 1);
-        CHECK(infos[0].blocks == 512);
-        CHECK(infos[0].start_block % 512 == 0);
-        must(p.volume().unpin(p.owner, pinned.id, pinned.generation));
-    }
-    Bytes found(64 * 4096);
-    must(p.volume().read(p.file.ino, 0, found));
-    CHECK(found == pattern(0, found.size(), 1));
-    must(p.volume().drop_lease(p.file, 0, 0));
-    must(p.truncate(0));
-    CHECK(must(p.volume().extents(p.file.ino, 0, 8_MiB)).empty());
-    p.fs.check_clean();
-}
-
-TEST_CASE("5.1: a unit that has no whole run, and gets none, is not shown", "[pin][volume]") {
-    Pinning p{{.bytes = 64_MiB, .map_unit_bytes = 2_MiB}};
-    must(p.lease(pin::LeaseKind::layout, 0, 0));
-    must(p.truncate(4_MiB));
-    auto map = must(p.map(0, 4_MiB));
-    const auto bytes_shown = [&] {
-        std::uint64_t bytes = 0;
-        for (const Extent& extent :
-             must(p.volume().reload_map(p.context, map.id, 0, 4_MiB)).extents) {
-            CHECK(extent.file_offset % 2_MiB == 0);
-            CHECK(extent.region_offset % 2_MiB == 0);
-            bytes += extent.bytes;
-        }
-        return bytes;
-    };
-    CHECK(bytes_shown() == 4_MiB);
-    const Ino filler = p.fs.make_file("/filler");
-    const Bytes piece = pattern(0, 4096, 3);
-    for (std::uint64_t at = 0; p.volume().write(filler, at, piece); at += piece.size()) {
-    }
-    must(p.volume().punch_hole(p.file.ino, 4096, 4096));
-    CHECK(bytes_shown() == 2_MiB);
-    // Nor does it move while it is mapped; the next map has all of it.
-    must(p.volume().unlink(kRootIno, "filler"));
-    must(p.volume().finish_pending());
-    CHECK(bytes_shown() == 2_MiB);
-    must(p.volume().unmap(p.context, map.id));
-    map = must(p.map(0, 4_MiB));
-    CHECK(bytes_shown() == 4_MiB);
-    must(p.volume().unmap(p.context, map.id));
 }
 
 TEST_CASE("a layout has every block that the range meets", "[pin][volume]") {
