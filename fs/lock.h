@@ -9,9 +9,12 @@
 #pragma once
 
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <shared_mutex>
+
+#include "fs/waits.h"
 
 namespace pinfs {
 
@@ -26,6 +29,7 @@ enum class LockRank : std::uint8_t {
     node_cache,   // in-memory tables of inode states and groups
     stats,
 };
+inline constexpr std::size_t kLockRanks = static_cast<std::size_t>(LockRank::stats) + 1;
 
 namespace lock_check {
 #ifndef NDEBUG
@@ -43,6 +47,8 @@ class RankedMutex {
 public:
     void lock() {
         lock_check::acquired(kRank, true);
+        if (mutex_.try_lock()) return;
+        const Waiting waiting{kRank};
         mutex_.lock();
     }
     bool try_lock() {
@@ -64,6 +70,8 @@ class RankedSharedMutex {
 public:
     void lock() {
         lock_check::acquired(kRank, true);
+        if (mutex_.try_lock()) return;
+        const Waiting waiting{kRank};
         mutex_.lock();
     }
     void unlock() {
@@ -72,6 +80,8 @@ public:
     }
     void lock_shared() {
         lock_check::acquired(kRank, true);
+        if (mutex_.try_lock_shared()) return;
+        const Waiting waiting{kRank};
         mutex_.lock_shared();
     }
     void unlock_shared() {

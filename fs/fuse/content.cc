@@ -225,7 +225,7 @@ void on_read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
                                    (file->flags & O_NOATIME) == 0);
     });
     if (!count) return reply_error(req, count.error(), "read", ino);
-    fuse_reply_buf(req, reinterpret_cast<const char*>(answer.data()), *count);
+    reply_bytes(req, answer.data(), *count);
 }
 
 void on_write(fuse_req_t req, fuse_ino_t ino, const char* bytes, std::size_t size, off_t offset,
@@ -236,7 +236,7 @@ void on_write(fuse_req_t req, fuse_ino_t ino, const char* bytes, std::size_t siz
                                     kills_privileges(req, *file));
     });
     if (!count) return reply_error(req, count.error(), "write", ino);
-    fuse_reply_write(req, *count);
+    reply_count(req, *count);
 }
 
 void on_fsync(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) noexcept {
@@ -282,7 +282,7 @@ void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse
         return reply_refusal(req, count.error(), "copy_file_range", to,
                              static_cast<std::uint64_t>(to_offset),
                              static_cast<std::uint64_t>(to_offset) + length);
-    fuse_reply_write(req, *count);
+    reply_count(req, *count);
 }
 
 void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) noexcept {

@@ -287,8 +287,7 @@ void read_events(fuse_req_t req, fuse_ino_t ino, std::size_t size,
         return taken;
     });
     if (!events) return reply_error(req, events.error(), "read", ino);
-    fuse_reply_buf(req, reinterpret_cast<const char*>(events->data()),
-                   events->size() * sizeof(pinfs_ioc_event));
+    reply_bytes(req, events->data(), events->size() * sizeof(pinfs_ioc_event));
 }
 
 void poll_events(fuse_req_t req, const fuse_file_info& file, fuse_pollhandle* poller) noexcept {

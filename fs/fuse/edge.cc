@@ -74,8 +74,18 @@ void reply_error(fuse_req_t req, const Error& error, const char* operation,
         } catch (...) {  // the request is answered all the same
         }
     }
-    edge_of(req).counters.error(error.number());
+    RequestInHand::set_result(-error.number());
     fuse_reply_err(req, error.number());
+}
+
+void reply_bytes(fuse_req_t req, const void* bytes, std::size_t count) noexcept {
+    RequestInHand::set_result(static_cast<std::int64_t>(count));
+    fuse_reply_buf(req, static_cast<const char*>(bytes), count);
+}
+
+void reply_count(fuse_req_t req, std::size_t count) noexcept {
+    RequestInHand::set_result(static_cast<std::int64_t>(count));
+    fuse_reply_write(req, count);
 }
 
 std::string sentence_of_refusal(Edge& edge, const Error& error, Ino ino, std::uint64_t begin,

@@ -30,12 +30,12 @@
 
 #include "fs/fuse/connection.h"
 #include "fs/fuse/context_files.h"
-#include "fs/fuse/counters.h"
 #include "fs/fuse/invalidator.h"
 #include "fs/fuse/kernel_features.h"
 #include "fs/fuse/open_reports.h"
 #include "fs/fuse/processes.h"
 #include "fs/fuse/report_maker.h"
+#include "fs/fuse/requests.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::fuse {
@@ -57,11 +57,12 @@ struct EdgeOptions {
 
 /// User data of a libfuse session.
 struct Edge {
-    Edge(Volume& of, EdgeOptions with, Ledger* of_mount = nullptr)
+    Edge(Volume& of, EdgeOptions with, Ledger* of_mount = nullptr, Trace* trace = nullptr)
         : volume(of),
           options(std::move(with)),
           ledger(of_mount),
-          contexts(of, options.user_contexts, of_mount) {}
+          contexts(of, options.user_contexts, of_mount),
+          observed(trace) {}
 
     Volume& volume;
     const EdgeOptions options;
@@ -74,7 +75,7 @@ struct Edge {
     ReportMaker report_maker;
     ProcessesOfThreads processes;
     std::atomic<std::uint64_t> next_handle{1};
-    Counters counters;
+    Observed observed;
 };
 
 /// The handle of an open file description: a number, and what an ioctl must know of it, which the
@@ -102,6 +103,9 @@ std::invoke_result_t<Call> guarded(Call&& call) noexcept {
     }
 }
 
+/// Replies with bytes that were read, or the number of those that were written.
+void reply_bytes(fuse_req_t req, const void* bytes, std::size_t count) noexcept;
+void reply_count(fuse_req_t req, std::size_t count) noexcept;
 /// Replies with the errno. Damaged metadata and media errors are logged, with the place.
 void reply_error(fuse_req_t req, const Error& error, const char* operation,
                  fuse_ino_t ino) noexcept;

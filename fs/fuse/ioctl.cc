@@ -196,7 +196,7 @@ void on_ioctl(fuse_req_t req, fuse_ino_t number, unsigned command, void*, fuse_f
         case kShutdown:
             return reply_set(req, guarded([&] { return shut_down(req, ino); }), "shutdown", ino);
         default:
-            fuse_reply_err(req, errno_of(Cause::not_an_ioctl));
+            reply_error(req, Error{Cause::not_an_ioctl}, "ioctl", ino.value);
     }
 }
 

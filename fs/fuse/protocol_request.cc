@@ -101,7 +101,7 @@ void ProtocolRequest::reply(const Expected<void>& result) noexcept {
                         range_->second);
         return {};
     });
-    edge_of(req).counters.error(number_of_error);
+    RequestInHand::set_result(-number_of_error);
     fuse_reply_ioctl(req, -number_of_error, &failure, std::min(sizeof(failure), size_));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The reports that programs read: pins.json, region, metrics.
+// The reports that programs read as JSON: pins.json, region.
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -102,83 +102,6 @@ Json json_of(const PinnedItem& item, std::int64_t now_seconds, OwnersSeen& seen)
     return json;
 }
 
-/// What others say as PinnedTotals, for one user's records.
-PinnedTotals totals_of(const std::vector<PinnedItem>& items) {
-    PinnedTotals totals;
-    for (const PinnedItem& item : items) {
-        const std::uint64_t bytes = item.end - item.begin;
-        switch (item.kind) {
-            case PinnedItem::Kind::lease:
-                ++totals.leases;
-                break;
-            case PinnedItem::Kind::map:
-                ++totals.maps;
-                totals.map_bytes += bytes;
-                break;
-            case PinnedItem::Kind::pin:
-                ++totals.pins;
-                totals.pin_bytes += bytes;
-                break;
-            case PinnedItem::Kind::hold:
-                ++totals.holds;
-                totals.hold_bytes += bytes;
-                break;
-            case PinnedItem::Kind::orphan:
-                break;
-        }
-    }
-    return totals;
-}
-
-class MetricsText {
-public:
-    void head(const char* name, const char* type, const char* help) {
-        text_ +=
-            std::string{"# HELP "} + name + ' ' + help + "\n# TYPE " + name + ' ' + type + '\n';
-    }
-    void value(const std::string& name, std::uint64_t value) {
-        text_ += name + ' ' + std::to_string(value) + '\n';
-    }
-    void gauge(const char* name, const char* help, std::uint64_t number) {
-        head(name, "gauge", help);
-        value(name, number);
-    }
-    void counter(const char* name, const char* help, std::uint64_t number) {
-        head(name, "counter", help);
-        value(name, number);
-    }
-    std::string take() { return std::move(text_); }
-
-private:
-    std::string text_;
-};
-
-void add_records(MetricsText& text, const PinnedTotals& totals) {
-    text.gauge("pinfs_contexts", "Open contexts.", totals.contexts);
-    text.gauge("pinfs_leases", "Leases.", totals.leases);
-    text.gauge("pinfs_maps", "Direct maps.", totals.maps);
-    text.gauge("pinfs_mapped_bytes", "Bytes of files that direct maps cover.", totals.map_bytes);
-    text.gauge("pinfs_pins", "Pins.", totals.pins);
-    text.gauge("pinfs_pinned_bytes", "Bytes of files that pins cover.", totals.pin_bytes);
-    text.gauge("pinfs_holds", "Holds: blocks that wait until nothing can reach them.",
-               totals.holds);
-    text.gauge("pinfs_held_bytes", "Bytes in holds.", totals.hold_bytes);
-}
-
-void add_requests(MetricsText& text, const Counters& counters) {
-    text.head("pinfs_requests_total", "counter", "Requests of the kernel.");
-    for (std::size_t i = 0; i < kOperationNames.size(); ++i)
-        text.value(std::string{"pinfs_requests_total{operation=\""} + kOperationNames[i] + "\"}",
-                   counters.requests(static_cast<Operation>(i)));
-    text.head("pinfs_errors_total", "counter", "Requests that were answered with an error.");
-    for (std::size_t number = 1; number < Counters::kErrors; ++number) {
-        const std::uint64_t count = counters.errors(static_cast<int>(number));
-        const char* name = strerrorname_np(static_cast<int>(number));
-        if (count != 0 && name != nullptr)
-            text.value(std::string{"pinfs_errors_total{errno=\""} + name + "\"}", count);
-    }
-}
-
 }  // namespace
 
 Expected<std::string> pins_json(Edge& edge, OnlyUser only_uid) {
@@ -216,36 +139,6 @@ std::string region_json(const Edge& edge) {
     for (const KernelFeature& feature : edge.kernel.features())
         json["kernel"][feature.name] = feature.has;
     return dumped(json, 2) + "\n";
-}
-
-Expected<std::string> metrics(Edge& edge, OnlyUser only_uid) {
-    Volume& volume = edge.volume;
-    const Statistics space = volume.statistics();
-    MetricsText text;
-    text.head("pinfs_info", "gauge", "Version of the daemon and uuid of the region.");
-    text.value(
-        "pinfs_info{version=\"" PINFS_VERSION "\",uuid=\"" + uuid_text(volume.uuid()) + "\"}", 1);
-    text.gauge("pinfs_size_bytes", "Bytes of the file system.", space.blocks * kBlockBytes);
-    text.gauge("pinfs_free_bytes", "Bytes that are free.", space.blocks_free * kBlockBytes);
-    text.gauge("pinfs_available_bytes", "Bytes that are free and not kept in reserve.",
-               space.blocks_available * kBlockBytes);
-    text.gauge("pinfs_inodes", "Inodes in use.", space.inodes);
-    text.gauge("pinfs_inodes_available", "Inodes that can still be made.", space.inodes_available);
-
-    PinnedTotals totals;
-    if (only_uid) {
-        totals = totals_of(TRY(volume.pinned({.uid = only_uid, .ino = {}, .pid = {}})));
-    } else {
-        totals = volume.pinned_totals();
-    }
-    totals.contexts = edge.contexts.count(only_uid);
-    add_records(text, totals);
-    if (!only_uid)
-        text.counter("pinfs_refused_changes_total",
-                     "Layout changes that a pin or an exclusive lease refused.",
-                     totals.refused_changes);
-    add_requests(text, edge.counters);
-    return text.take();
 }
 
 }  // namespace pinfs::fuse

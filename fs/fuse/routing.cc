@@ -3,6 +3,7 @@
 
 #include "fs/fuse/edge.h"
 #include "fs/fuse/virtual_nodes.h"
+#include "fs/waits.h"
 
 namespace pinfs::fuse {
 namespace {
@@ -26,17 +27,59 @@ const Operations kVirtual = [] {
     return operations;
 }();
 
-void refuse(fuse_req_t req, const char* operation, fuse_ino_t ino) noexcept {
-    reply_error(req, Error{Cause::virtual_node}, operation, ino);
+void refuse(fuse_req_t req, Operation operation, fuse_ino_t ino) noexcept {
+    reply_error(req, Error{Cause::virtual_node}, name_of(operation), ino);
+}
+
+/// Which bytes a request is about, for the trace.
+struct Bytes {
+    std::uint64_t offset = TracedRequest::kNone;
+    std::uint64_t size = TracedRequest::kNone;
+};
+template <class... Words>
+Bytes bytes_of(Words...) {
+    return {};
+}
+Bytes bytes_of(std::size_t size, off_t offset, fuse_file_info*) {
+    return {static_cast<std::uint64_t>(offset), size};
+}
+Bytes bytes_of(const char*, std::size_t size, off_t offset, fuse_file_info* file) {
+    return bytes_of(size, offset, file);
+}
+Bytes bytes_of(int, off_t offset, off_t length, fuse_file_info* file) {
+    return bytes_of(static_cast<std::size_t>(length), offset, file);
+}
+Bytes bytes_of(off_t offset, int, fuse_file_info*) {
+    return {.offset = static_cast<std::uint64_t>(offset)};
+}
+/// The size that a file is given.
+Bytes bytes_of(struct stat* st, int set, fuse_file_info*) {
+    if ((set & FUSE_SET_ATTR_SIZE) == 0) return {};
+    return {.size = static_cast<std::uint64_t>(st->st_size)};
+}
+
+template <class... Words>
+Request begun(fuse_req_t req, Operation operation, fuse_ino_t ino, Words... words) noexcept {
+    const Observed& observed = edge_of(req).observed;
+    Request request{.operation = operation, .begin_ticks = observed.clock.now(), .traced = {}};
+    if (observed.trace == nullptr) return request;
+    const Bytes bytes = bytes_of(words...);
+    const fuse_ctx* const caller = fuse_req_ctx(req);
+    request.traced = {.ino = ino,
+                      .offset = bytes.offset,
+                      .size = bytes.size,
+                      .pid = caller->pid,
+                      .uid = caller->uid,
+                      .waited_before_ns = waited_by_this_thread_ns()};
+    return request;
 }
 
 template <auto kMember, class... Rest>
 void route(Operation operation, bool to_virtual, fuse_req_t req, fuse_ino_t ino,
            Rest... rest) noexcept {
-    edge_of(req).counters.request(operation);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, operation, ino, rest...)};
     const auto handler = (to_virtual ? kVirtual : kReal).*kMember;
-    if (handler == nullptr)
-        return refuse(req, kOperationNames[static_cast<std::size_t>(operation)], ino);
+    if (handler == nullptr) return refuse(req, operation, ino);
     handler(req, ino, rest...);
 }
 
@@ -64,46 +107,51 @@ struct ByName<kOperation, kMember> {
 
 // --- Those that name two nodes, or none first --------------------------------------------------
 
-void count(fuse_req_t req, Operation operation) { edge_of(req).counters.request(operation); }
-
 void on_symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) noexcept {
-    count(req, Operation::symlink);
-    if (is_virtual_name(parent, name)) return refuse(req, "symlink", parent);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::symlink, parent)};
+    if (is_virtual_name(parent, name)) return refuse(req, Operation::symlink, parent);
     kReal.symlink(req, target, parent, name);
 }
 
 void on_rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
                const char* new_name, unsigned flags) noexcept {
-    count(req, Operation::rename);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::rename, parent)};
     if (is_virtual_name(parent, name) || is_virtual_name(new_parent, new_name))
-        return refuse(req, "rename", parent);
+        return refuse(req, Operation::rename, parent);
     kReal.rename(req, parent, name, new_parent, new_name, flags);
 }
 
 void on_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char* name) noexcept {
-    count(req, Operation::link);
-    if (is_virtual(ino) || is_virtual_name(parent, name)) return refuse(req, "link", parent);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::link, ino)};
+    if (is_virtual(ino) || is_virtual_name(parent, name))
+        return refuse(req, Operation::link, parent);
     kReal.link(req, ino, parent, name);
 }
 
 void on_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
                         fuse_file_info* from_file, fuse_ino_t to, off_t to_offset,
                         fuse_file_info* to_file, std::size_t length, int flags) noexcept {
-    count(req, Operation::copy_file_range);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::copy_file_range, to,
+                                                             length, to_offset, to_file)};
     // The kernel then reads and writes.
     if (is_virtual(from) || is_virtual(to))
         return reply_error(req, Error{Cause::not_supported}, "copy_file_range", to);
     kReal.copy_file_range(req, from, from_offset, from_file, to, to_offset, to_file, length, flags);
 }
 
+void on_statfs(fuse_req_t req, fuse_ino_t ino) noexcept {
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::statfs, ino)};
+    kReal.statfs(req, ino);
+}
+
 void on_forget(fuse_req_t req, fuse_ino_t ino, std::uint64_t lookups) noexcept {
-    count(req, Operation::forget);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::forget, ino)};
     if (is_virtual(ino)) return fuse_reply_none(req);
     kReal.forget(req, ino, lookups);
 }
 
 void on_forget_multi(fuse_req_t req, std::size_t number, fuse_forget_data* forgets) noexcept {
-    count(req, Operation::forget_multi);
+    const RequestInHand in_hand{edge_of(req).observed, begun(req, Operation::forget_multi, 0)};
     std::size_t kept = 0;
     for (std::size_t i = 0; i < number; ++i)
         if (!is_virtual(forgets[i].ino)) forgets[kept++] = forgets[i];
@@ -148,7 +196,7 @@ fuse_lowlevel_ops routed_operations() {
     BY(ByNode, statx);
 #endif
 #undef BY
-    operations.statfs = kReal.statfs;
+    operations.statfs = on_statfs;
     operations.symlink = on_symlink;
     operations.rename = on_rename;
     operations.link = on_link;

@@ -249,17 +249,29 @@ void reply_opened(fuse_req_t req, const VirtualNode& node, const fuse_file_info&
     if (fuse_reply_open(req, &file) != 0) close_handle(edge, node, file.fh);
 }
 
-/// Leaves the report to the thread that makes them, which answers.
-void open_later(fuse_req_t req, const VirtualNode& node, const fuse_file_info& file) noexcept {
+/// Leaves a request to the thread that makes reports, which answers it. On error it does not.
+/// `answer` is told whether there is no time left to make any.
+template <class Answer>
+Expected<void> answer_later(Edge& edge, Answer answer) noexcept {
+    const Request request = RequestInHand::hand_over();
     const auto left = guarded([&]() -> Expected<void> {
-        edge_of(req).report_maker.add([req, node, file](bool cancelled) {
-            const auto opened = guarded([&]() -> Expected<void> {
-                if (cancelled) return fail(Cause::shut_down);
-                return open_report(req, node, file.fh, file.flags);
-            });
-            reply_opened(req, node, file, opened);
+        edge.report_maker.add([&edge, request, answer](bool cancelled) {
+            const RequestInHand in_hand{edge.observed, request};
+            answer(cancelled);
         });
         return {};
+    });
+    if (!left) RequestInHand::take_back();
+    return left;
+}
+
+void open_later(fuse_req_t req, const VirtualNode& node, const fuse_file_info& file) noexcept {
+    const auto left = answer_later(edge_of(req), [req, node, file](bool cancelled) {
+        const auto opened = guarded([&]() -> Expected<void> {
+            if (cancelled) return fail(Cause::shut_down);
+            return open_report(req, node, file.fh, file.flags);
+        });
+        reply_opened(req, node, file, opened);
     });
     if (!left) reply_error(req, left.error(), "open", number_of(node));
 }
@@ -289,24 +301,21 @@ void on_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) noexcept { fuse_
 
 void reply_text(fuse_req_t req, const std::string& text, std::size_t size, off_t offset) noexcept {
     const std::size_t begin = std::min(static_cast<std::size_t>(offset), text.size());
-    fuse_reply_buf(req, text.data() + begin, std::min(size, text.size() - begin));
+    reply_bytes(req, text.data() + begin, std::min(size, text.size() - begin));
 }
 
 /// Makes the report first, as open_later.
 void read_later(fuse_req_t req, const VirtualNode& node, std::size_t size, off_t offset,
                 const fuse_file_info& file) noexcept {
-    const auto left = guarded([&]() -> Expected<void> {
-        edge_of(req).report_maker.add([=](bool cancelled) {
-            OpenReports& reports = edge_of(req).reports;
-            const auto made = guarded([&]() -> Expected<void> {
-                if (cancelled) return fail(Cause::shut_down);
-                if (reports.find(file.fh)) return {};
-                return open_report(req, node, file.fh, O_RDONLY);
-            });
-            if (!made) return reply_error(req, made.error(), "read", number_of(node));
-            reply_text(req, *reports.find(file.fh), size, offset);
+    const auto left = answer_later(edge_of(req), [=](bool cancelled) {
+        OpenReports& reports = edge_of(req).reports;
+        const auto made = guarded([&]() -> Expected<void> {
+            if (cancelled) return fail(Cause::shut_down);
+            if (reports.find(file.fh)) return {};
+            return open_report(req, node, file.fh, O_RDONLY);
         });
-        return {};
+        if (!made) return reply_error(req, made.error(), "read", number_of(node));
+        reply_text(req, *reports.find(file.fh), size, offset);
     });
     if (!left) reply_error(req, left.error(), "read", number_of(node));
 }
@@ -338,7 +347,7 @@ void on_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file
               unsigned, const void* in, std::size_t in_size, std::size_t out_size) noexcept {
     if (node_of(ino).kind == VirtualKind::context && is_protocol_request(command))
         return answer_context_request(req, file->fh, command, {in, in_size, out_size});
-    fuse_reply_err(req, errno_of(Cause::not_an_ioctl));
+    reply_error(req, Error{Cause::not_an_ioctl}, "ioctl", ino);
 }
 
 }  // namespace

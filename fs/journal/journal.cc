@@ -194,6 +194,7 @@ std::optional<std::uint32_t> Journal::take_lane() {
             return lane;
         }
         if (!any) return std::nullopt;
+        const Waiting waiting{LockRank::lane};
         lane_free_.wait(lock);
     }
 }
