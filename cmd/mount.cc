@@ -94,6 +94,16 @@ std::expected<void, Problem> check_supervision(const ParsedOptions& options) {
     return {};
 }
 
+/// A daemon that goes on with the mount would wait for itself.
+std::expected<void, Problem> check_trace(const std::string& file, const std::string& mountpoint) {
+    const std::string directory = file.substr(0, file.rfind('/') + 1);
+    const auto resolved = absolute(directory, "directory of the trace");
+    if (!resolved) return std::unexpected(resolved.error());
+    if ((*resolved + "/").starts_with(mountpoint + "/"))
+        return problem(kUsage, "option 'trace=" + file + "' names a file below the mount point");
+    return {};
+}
+
 std::expected<Plan, Problem> plan_of(const MountCommand& command, bool under_supervisor) {
     Plan plan;
     plan.foreground = command.foreground;
@@ -119,6 +129,10 @@ std::expected<Plan, Problem> plan_of(const MountCommand& command, bool under_sup
         if (auto allowed = check_io_uring(); !allowed) return std::unexpected(allowed.error());
     if (plan.options.supervise)
         if (auto allowed = check_supervision(plan.options); !allowed)
+            return std::unexpected(allowed.error());
+
+    if (!plan.options.trace_to.file.empty() && !under_supervisor)
+        if (auto allowed = check_trace(plan.options.trace_to.file, *mountpoint); !allowed)
             return std::unexpected(allowed.error());
 
     // A mount by root is for everybody, as of any file system; a user's is for that user.
@@ -187,6 +201,12 @@ int serve(const Plan& plan, Start& start, Supervised* supervised) {
     if (chdir("/") != 0) return start.failed(kSystem, std::string{"/: "} + strerror(errno));
     auto mounter = fuse::Mounter::start(plan.session.mount);
     if (!mounter) return start.failed(kSystem, mounter.error());
+    fuse::SessionOptions session_options = plan.session;
+    if (plan.options.trace) {
+        auto trace = fuse::Trace::open(plan.options.trace_to);
+        if (!trace) return start.failed(kFailure, trace.error());
+        session_options.trace = *std::move(trace);
+    }
 
     if (supervised != nullptr)
         if (const auto go = supervised->wait_for_go(); !go)
@@ -206,7 +226,8 @@ int serve(const Plan& plan, Start& start, Supervised* supervised) {
     if (plan.options.confine)
         if (auto done =
                 fuse::confine({.io_uring = plan.options.io_uring,
-                               .device = (*region)->capabilities().kind == pmem::Kind::devdax});
+                               .device = (*region)->capabilities().kind == pmem::Kind::devdax,
+                               .trace = session_options.trace != nullptr});
             !done)
             return start.failed(kSystem, done.error());
 
@@ -225,7 +246,6 @@ int serve(const Plan& plan, Start& start, Supervised* supervised) {
     if (!volume) return start.failed(kFailure, sentence_of_failure(plan.region, volume.error()));
     if (!takes_over) log_recovery(**region, (*volume)->report());
 
-    fuse::SessionOptions session_options = plan.session;
     if (supervised != nullptr) {
         if (const auto connected = supervised->connect(**volume); !connected) {
             static_cast<void>((*volume)->unmount());

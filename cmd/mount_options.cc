@@ -147,6 +147,17 @@ constexpr std::array kValued{
                parsed.region_path = value;
                return value.starts_with('/');
            }},
+    Valued{"trace=", "an absolute path",
+           [](std::string_view value, ParsedOptions& parsed) {
+               parsed.trace = true;
+               parsed.trace_to.file = value;
+               return value.starts_with('/') && !value.ends_with('/');
+           }},
+    Valued{"trace_size=", "a size of 64K or more, as 1M or 2G",
+           [](std::string_view value, ParsedOptions& parsed) {
+               return set_number(value, parsed.trace_to.file_bytes) &&
+                      parsed.trace_to.file_bytes >= std::uint64_t{64} << 10;
+           }},
 };
 
 /// Null if `word` is none of them.
@@ -183,6 +194,8 @@ bool apply_own(std::string_view word, ParsedOptions& parsed) {
         parsed.io_uring = true;
     } else if (word == "supervise") {
         parsed.supervise = true;
+    } else if (word == "trace") {
+        parsed.trace = true;
     } else if (word == "takeover") {
         parsed.takeover = true;
     } else {
@@ -282,6 +295,7 @@ std::string described(const ParsedOptions& options) {
     if (options.io_uring) text += ",io_uring";
     if (options.supervise) text += ",supervise";
     if (options.takeover) text += ",takeover";
+    if (options.trace && options.trace_to.file.empty()) text += ",trace";
     // As they were given, the last of each: a remount compares words.
     for (const Valued& valued : kValued) {
         const auto given =

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fs/fuse/session.h"
+#include "fs/fuse/trace.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::cmd {
@@ -23,6 +24,8 @@ struct ParsedOptions {
     bool kernel_mmap = true;
     bool io_uring = false;
     bool supervise = false;
+    bool trace = false;  ///< a line for each request
+    fuse::TraceOptions trace_to;
     bool remount = false;
     bool nofail = false;  ///< a region that is not there is passed over
     pin::Limits limits;

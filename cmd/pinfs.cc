@@ -260,9 +260,17 @@ void add_stats(CLI::App& app, Action& action) {
     words->add_option("MOUNT", command->target, "A mount point or its region")
         ->type_name("")
         ->required();
-    words->add_option("--interval", command->interval_seconds, "Between two looks; default 1")
-        ->type_name("SECONDS");
-    words->add_flag("--once", command->once, "One look");
+    auto* const interval =
+        words->add_option("--interval", command->interval_seconds, "Between two looks; default 1")
+            ->type_name("SECONDS");
+    auto* const count =
+        words->add_option("--count", command->count, "So many intervals; default: for ever")
+            ->type_name("N")
+            ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1000000000}));
+    words->add_flag("--once", command->once, "What was since the daemon began, at once")
+        ->excludes(interval)
+        ->excludes(count);
+    words->add_flag("--json", command->json, "As JSON, a line for each interval, in seconds");
     words->callback([&action, command] {
         action = [command] {
             return show_stats(*command);

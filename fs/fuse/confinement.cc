@@ -308,6 +308,7 @@ std::expected<void, std::string> filter_calls(const Needs& needs) {
         if (!is_for_sanitizers(call)) filter.add(SCMP_ACT_KILL_PROCESS, call);
     add_rules_about_arguments(filter);
     if (needs.device) add_rules_for_device(filter);
+    if (needs.trace) filter.add(SCMP_ACT_ALLOW, "ftruncate");
     filter.load();
     if (filter.is_good()) return {};
     return std::unexpected(std::string{"the filter of system calls cannot be set: "} +

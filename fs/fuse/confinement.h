@@ -13,6 +13,7 @@ namespace pinfs::fuse {
 struct Needs {
     bool io_uring = false;  ///< that transport's calls, and through them what a ring can do
     bool device = false;    ///< the two requests by which bad places of an NVDIMM are cleared
+    bool trace = false;     ///< to cut a file of its own
 };
 
 /// Confines the calling process for good. It has one thread, which every later one takes after.

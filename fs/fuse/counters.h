@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <numeric>
 
 namespace pinfs::fuse {
 
@@ -46,9 +47,13 @@ struct Durations {
         return std::uint64_t{1} << (bucket + kFirstBit);
     }
     static constexpr std::size_t bucket_of(std::uint64_t ns) {
-        const int bits = std::bit_width(ns > 0 ? ns - 1 : 0);
+        const auto bits = static_cast<int>(std::bit_width(ns > 0 ? ns - 1 : 0));
         if (bits <= kFirstBit) return 0;
         return std::min(static_cast<std::size_t>(bits - kFirstBit), kBuckets - 1);
+    }
+
+    [[nodiscard]] std::uint64_t count() const {
+        return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
     }
 
     std::array<std::uint64_t, kBuckets> counts{};

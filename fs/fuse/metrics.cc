@@ -90,44 +90,45 @@ std::string labelled(const char* name, const char* label, const std::string& val
     return std::string{name} + '{' + label + "=\"" + value + "\"}";
 }
 
+using AllDurations = std::array<Durations, kOperationNames.size()>;
+
 /// Of operations that came at least once: others would be most of the text.
-void add_durations(MetricsText& text, const Counters& counters) {
-    constexpr const char* kName = "pinfs_request_duration_seconds";
-    text.head(kName, "histogram", "From when a request was read to when it was answered.");
-    for (std::size_t i = 0; i < kOperationNames.size(); ++i) {
-        const Durations durations = counters.durations(static_cast<Operation>(i));
-        const std::string label = std::string{"{operation=\""} + kOperationNames[i] + '"';
-        std::uint64_t count = 0;
-        for (const std::uint64_t of_bucket : durations.counts) count += of_bucket;
+void add_durations(MetricsText& text, const AllDurations& durations) {
+    const std::string name = "pinfs_request_duration_seconds";
+    text.head(name.c_str(), "histogram", "From when a request was read to when it was answered.");
+    for (std::size_t i = 0; i < durations.size(); ++i) {
+        const std::uint64_t count = durations[i].count();
         if (count == 0) continue;
+        const std::string label = std::string{"{operation=\""} + kOperationNames[i] + '"';
         std::uint64_t below = 0;
         for (std::size_t bucket = 0; bucket + 1 < Durations::kBuckets; ++bucket) {
-            below += durations.counts[bucket];
-            text.value(std::string{kName} + "_bucket" + label + ",le=\"" +
+            below += durations[i].counts[bucket];
+            text.value(name + "_bucket" + label + ",le=\"" +
                            seconds_text(Durations::bound_ns(bucket)) + "\"}",
                        below);
         }
-        text.value(std::string{kName} + "_bucket" + label + ",le=\"+Inf\"}", count);
-        text.seconds(std::string{kName} + "_sum" + label + '}', durations.sum_ns);
-        text.value(std::string{kName} + "_count" + label + '}', count);
+        text.value(name + "_bucket" + label + ",le=\"+Inf\"}", count);
+        text.seconds(name + "_sum" + label + '}', durations[i].sum_ns);
+        text.value(name + "_count" + label + '}', count);
     }
 }
 
 void add_requests(MetricsText& text, const Counters& counters) {
+    AllDurations durations;  // one look, so that all agree
+    for (std::size_t i = 0; i < durations.size(); ++i)
+        durations[i] = counters.durations(static_cast<Operation>(i));
     text.head("pinfs_requests_total", "counter", "Requests of the kernel that were answered.");
-    for (std::size_t i = 0; i < kOperationNames.size(); ++i) {
-        std::uint64_t count = 0;
-        for (const std::uint64_t of_bucket : counters.durations(static_cast<Operation>(i)).counts)
-            count += of_bucket;
-        text.value(labelled("pinfs_requests_total", "operation", kOperationNames[i]), count);
-    }
+    for (std::size_t i = 0; i < durations.size(); ++i)
+        text.value(labelled("pinfs_requests_total", "operation", kOperationNames[i]),
+                   durations[i].count());
     text.head("pinfs_failed_requests_total", "counter",
-              "Requests that were answered with an error.");
-    for (std::size_t i = 0; i < kOperationNames.size(); ++i)
+              "Requests that were answered with an error, by operation.");
+    for (std::size_t i = 0; i < durations.size(); ++i)
         if (const std::uint64_t count = counters.failures(static_cast<Operation>(i)); count != 0)
             text.value(labelled("pinfs_failed_requests_total", "operation", kOperationNames[i]),
                        count);
-    text.head("pinfs_errors_total", "counter", "Requests that were answered with an error.");
+    text.head("pinfs_errors_total", "counter",
+              "Requests that were answered with an error, by error.");
     for (std::size_t number = 1; number < Counters::kErrors; ++number) {
         const std::uint64_t count = counters.errors(static_cast<int>(number));
         const char* name = strerrorname_np(static_cast<int>(number));
@@ -138,7 +139,7 @@ void add_requests(MetricsText& text, const Counters& counters) {
                  counters.read_bytes());
     text.counter("pinfs_written_bytes_total", "Bytes that were written, or copied in a file range.",
                  counters.written_bytes());
-    add_durations(text, counters);
+    add_durations(text, durations);
 }
 
 struct LockName {
@@ -171,8 +172,10 @@ Expected<std::string> metrics(Edge& edge, OnlyUser only_uid) {
     text.head("pinfs_info", "gauge", "Version of the daemon and uuid of the region.");
     text.value(
         "pinfs_info{version=\"" PINFS_VERSION "\",uuid=\"" + uuid_text(volume.uuid()) + "\"}", 1);
-    text.gauge("pinfs_start_time_seconds", "When the daemon began, since the epoch.",
-               static_cast<std::uint64_t>(edge.started.seconds));
+    text.head("pinfs_start_time_seconds", "gauge", "When the daemon began, since the epoch.");
+    text.seconds("pinfs_start_time_seconds",
+                 static_cast<std::uint64_t>(edge.started.seconds) * 1'000'000'000 +
+                     edge.started.nanoseconds);
     text.gauge("pinfs_size_bytes", "Bytes of the file system.", space.blocks * kBlockBytes);
     text.gauge("pinfs_free_bytes", "Bytes that are free.", space.blocks_free * kBlockBytes);
     text.gauge("pinfs_available_bytes", "Bytes that are free and not kept in reserve.",

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse/reports.h"
 
+#include <spdlog/sinks/ringbuffer_sink.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <tuple>
 #include <vector>
@@ -90,6 +93,15 @@ const char* mark_of(PinnedItem::State state) {
 }
 
 }  // namespace
+
+std::string log_lines(OnlyUser only_uid) {
+    std::string text;
+    if (only_uid) return text;
+    for (const spdlog::sink_ptr& sink : spdlog::default_logger()->sinks())
+        if (auto* const kept = dynamic_cast<spdlog::sinks::ringbuffer_sink_mt*>(sink.get()))
+            for (const std::string& line : kept->last_formatted()) text += line;
+    return text;
+}
 
 std::string escaped(std::string_view text) {
     std::string out;

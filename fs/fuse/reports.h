@@ -4,7 +4,7 @@
 // and says of `only_uid`'s records alone where that is set. Labels are checked against /proc while
 // the report is made: a descriptor that is another file now names nothing any more.
 //
-// Formats: .file_pins and user.pinfs.pins in pinfs(5); the others are JSON and Prometheus text.
+// Formats: .file_pins and user.pinfs.pins in pinfs(5); others are JSON and Prometheus text.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,8 @@ Expected<std::string> pins_json(Edge& edge, OnlyUser only_uid);
 std::string region_json(const Edge& edge);
 /// What is left, what is on record, what was asked. Of records `only_uid`'s own alone.
 Expected<std::string> metrics(Edge& edge, OnlyUser only_uid);
+/// The last lines of the daemon's log, which names files of all users: who sees not all sees none.
+std::string log_lines(OnlyUser only_uid);
 /// The pins of one file, a line for each. Errors: extents_too_many beyond 64 KiB.
 Expected<std::string> pins_of_file(Edge& edge, OnlyUser only_uid, Ino ino);
 

@@ -18,8 +18,8 @@ namespace pinfs::fuse {
 struct Observed {
     explicit Observed(Trace* to) : trace(to) {}
 
-    const TickClock clock;
     Counters counters;
+    const TickClock clock;
     Trace* const trace;  ///< nullptr: there is none
 };
 

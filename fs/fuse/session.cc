@@ -120,7 +120,8 @@ public:
                  .report_gid = options.report_gid,
                  .user_contexts = options.user_contexts,
                  .supervisor = options.supervised.address},
-                options.supervised.ledger},
+                options.supervised.ledger,
+                options.trace.get()},
           options_(options),
           mounter_(mounter) {}
     ~Core() {
@@ -196,6 +197,7 @@ bool Session::Core::run() {
     edge_.contexts.restore(options_.supervised.contexts);
     edge_.contexts.start();
     edge_.report_maker.start();
+    if (options_.trace) options_.trace->start();
     edge_.volume.set_change_sink([this](Ino ino) { edge_.invalidator.attributes(ino); });
     std::thread watcher{[this] {
         watch();
@@ -217,6 +219,7 @@ bool Session::Core::run() {
     edge_.report_maker.stop();
     edge_.contexts.stop();
     edge_.invalidator.stop();
+    if (options_.trace) options_.trace->stop();
     // The kernel answers what still comes with ENOTCONN from here on.
     fuse_session_destroy(std::exchange(session_, nullptr));
     if (result != 0 && is_mounted() && !is_supervised()) mounter_.detach(Detach::at_once);

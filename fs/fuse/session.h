@@ -20,6 +20,7 @@
 
 #include "fs/fuse/mounter.h"
 #include "fs/fuse/supervised_connection.h"
+#include "fs/fuse/trace.h"
 #include "fs/volume/volume.h"
 
 namespace pinfs::fuse {
@@ -45,6 +46,7 @@ struct SessionOptions {
     std::optional<std::uint32_t> report_gid;  ///< the group that sees everything in reports
     std::uint64_t user_contexts = pin::Limits{}.user_contexts;
     SupervisedSession supervised;
+    std::shared_ptr<Trace> trace;  ///< not started; null: there is none
 };
 
 /// Whether this build can serve over io_uring.

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <spdlog/async.h>
 #include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/ringbuffer_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,6 +91,10 @@ Trace::~Trace() {
 
 void Trace::start() {
     std::vector<spdlog::sink_ptr> sinks = spdlog::default_logger()->sinks();
+    // What .pinfs/log shows is no place for so many lines.
+    std::erase_if(sinks, [](const spdlog::sink_ptr& sink) {
+        return dynamic_cast<spdlog::sinks::ringbuffer_sink_mt*>(sink.get()) != nullptr;
+    });
     if (file_ >= 0) {
         sinks = {std::make_shared<TwoFiles>(file_, old_, file_bytes_)};
         sinks[0]->set_pattern("%Y-%m-%dT%H:%M:%S.%f%z %v");

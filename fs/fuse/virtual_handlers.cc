@@ -213,6 +213,8 @@ Expected<std::string> text_of(fuse_req_t req, const VirtualNode& node) {
             return region_json(edge);
         case VirtualKind::metrics:
             return metrics(edge, only_uid);
+        case VirtualKind::log:
+            return log_lines(only_uid);
         default:
             return fail(Cause::virtual_node);
     }

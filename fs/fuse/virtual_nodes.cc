@@ -14,6 +14,7 @@ struct Name {
 };
 constexpr std::array kNames{
     Name{VirtualKind::directory, "context", VirtualKind::context},
+    Name{VirtualKind::directory, "log", VirtualKind::log},
     Name{VirtualKind::directory, "metrics", VirtualKind::metrics},
     Name{VirtualKind::directory, "pid", VirtualKind::processes},
     Name{VirtualKind::directory, "pins.json", VirtualKind::pins_json},

@@ -4,7 +4,7 @@
 //
 //   .file_pins              who pins what, as text             .pinfs/metrics  for Prometheus
 //   .pinfs/context          one open file is one context       .pinfs/region   what it can do
-//   .pinfs/pins.json        leases, maps, pins, holds, orphans
+//   .pinfs/pins.json        leases, maps, pins, holds, orphans .pinfs/log      the last lines
 //   .pinfs/pid/PID/file_pins  the body of .file_pins for one process
 //
 // Their numbers have bit 63 and no inode of a volume has; routing.h decides by it, once for each
@@ -31,6 +31,7 @@ enum class VirtualKind : std::uint8_t {
     processes,     ///< .pinfs/pid
     process,       ///< .pinfs/pid/PID
     process_pins,  ///< .pinfs/pid/PID/file_pins
+    log,
 };
 
 struct VirtualNode {

@@ -55,8 +55,9 @@ TEST_CASE("the virtual names are found and not listed", "[mount][virtual]") {
     mounted.mount();
     write_file(mounted.path("f"), "x");
     CHECK(listed(mounted.root()) == std::set<std::string>{".", "..", "f"});
-    CHECK(listed(mounted.path(".pinfs")) ==
-          std::set<std::string>{".", "..", "context", "metrics", "pid", "pins.json", "region"});
+    CHECK(listed(mounted.path(".pinfs")) == std::set<std::string>{".", "..", "context", "log",
+                                                                  "metrics", "pid", "pins.json",
+                                                                  "region"});
     CHECK(status_of(mounted.path(".file_pins")).st_mode == (S_IFREG | 0444));
     CHECK(status_of(mounted.path(".pinfs")).st_mode == (S_IFDIR | 0555));
     CHECK(status_of(mounted.path(".pinfs/context")).st_mode == (S_IFREG | 0666));

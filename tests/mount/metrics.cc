@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// .pinfs/metrics: that each request is counted once, with its time and its result, and what
+// `pinfs stats` makes of it.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <array>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+#include <thread>
+
+#include "cmd/metrics.h"
+#include "tests/support/clients.h"
+#include "tests/support/kernel_mount.h"
+
+using namespace pinfs::test;
+using pinfs::cmd::Metrics;
+using pinfs::cmd::metrics_of;
+using pinfs::cmd::OperationMetrics;
+using Json = nlohmann::json;
+
+namespace {
+
+Metrics metrics(const KernelMount& mounted) {
+    return metrics_of(contents(mounted.path(".pinfs/metrics")));
+}
+
+/// What came between two looks.
+OperationMetrics change(const Metrics& before, const Metrics& after, const std::string& operation) {
+    const auto now = after.operations.find(operation);
+    if (now == after.operations.end()) return {};
+    const auto old = before.operations.find(operation);
+    return old == before.operations.end() ? now->second : now->second.since(old->second);
+}
+
+bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("each request is counted once, in its operation's histogram", "[mount][metrics]") {
+    KernelMount mounted;
+    mounted.mount();
+    constexpr int kTimes = 200;
+    const std::string block(4096, 'x');
+    const TestFile file{mounted.path("f")};
+    const Metrics before = metrics(mounted);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < kTimes; ++i) file.write(static_cast<std::uint64_t>(i) * 4096, block);
+    for (int i = 0; i < kTimes; ++i)
+        CHECK(file.read(static_cast<std::uint64_t>(i) * 4096, 4096) == block);
+    for (int i = 0; i < kTimes; ++i) {
+        const std::string directory = mounted.path("d" + std::to_string(i));
+        REQUIRE(mkdir(directory.c_str(), 0755) == 0);
+        REQUIRE(rename(directory.c_str(), mounted.path("e").c_str()) == 0);
+        REQUIRE(rmdir(mounted.path("e").c_str()) == 0);
+        REQUIRE(fallocate(file.fd(), FALLOC_FL_KEEP_SIZE, 0, 4096) == 0);
+        REQUIRE(fsync(file.fd()) == 0);
+    }
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const Metrics after = metrics(mounted);
+    for (const char* operation :
+         {"write", "read", "mkdir", "rename", "rmdir", "fallocate", "fsync", "open"}) {
+        CAPTURE(operation);
+        const OperationMetrics of = change(before, after, operation);
+        const std::string word{operation};
+        if (word == "read")  // of the report too
+            CHECK(of.count > kTimes);
+        else
+            CHECK(of.count == (word == "open" ? 1 : kTimes));  // the first look's
+        REQUIRE(of.buckets.size() == 26);
+        CHECK(of.buckets.back().count == of.count);
+        double below = 0;
+        for (const auto& bucket : of.buckets) {
+            CHECK(bucket.count >= below);
+            below = bucket.count;
+        }
+        CHECK(of.seconds > 0);
+        CHECK(of.seconds < seconds);
+        CHECK(of.failed == 0);
+        CHECK(of.quantile_seconds(0.5) > 0);
+        CHECK(of.quantile_seconds(0.5) <= of.quantile_seconds(0.99));
+        CHECK(of.quantile_seconds(0.99) <= of.longest_seconds());
+        CHECK(of.mean_seconds() <= of.longest_seconds());
+    }
+    const auto bytes = [&](const char* name) {
+        return after.value(name) - before.value(name);
+    };
+    CHECK(bytes("pinfs_written_bytes_total") == kTimes * 4096);
+    CHECK(bytes("pinfs_read_bytes_total") >= kTimes * 4096);
+    CHECK(bytes("pinfs_read_bytes_total") < 2 * kTimes * 4096);
+}
+
+TEST_CASE("what fails is counted by operation, and by error", "[mount][metrics]") {
+    KernelMount mounted;
+    mounted.mount();
+    write_file(mounted.path("f"), "x");
+    constexpr int kTimes = 20;
+    const Metrics before = metrics(mounted);
+    for (int i = 0; i < kTimes; ++i) {
+        CHECK(errno_if(removexattr(mounted.path("f").c_str(), "user.none")) == ENODATA);
+        CHECK(errno_if(unlink(mounted.path(".file_pins").c_str())) == EPERM);
+    }
+    const Metrics after = metrics(mounted);
+    CHECK(change(before, after, "removexattr").failed == kTimes);
+    CHECK(change(before, after, "removexattr").count == kTimes);
+    CHECK(change(before, after, "unlink").failed == kTimes);
+    const std::string text = contents(mounted.path(".pinfs/metrics"));
+    CHECK(has(text, "\npinfs_errors_total{errno=\"EPERM\"} 20\n"));
+}
+
+TEST_CASE("stats shows what came between two looks", "[mount][metrics]") {
+    KernelMount mounted;
+    mounted.mount();
+    const TestFile file{mounted.path("f")};
+    const std::string block(4096, 'x');
+    std::atomic<bool> stop{false};
+    std::thread writing{[&] {
+        while (!stop) {
+            if (pwrite(file.fd(), block.data(), block.size(), 0) != 4096) return;
+            usleep(1000);
+        }
+    }};
+    const Ran json =
+        run({"pinfs", "stats", "--json", "--interval", "0.3", "--count", "2", mounted.root()});
+    const Ran table =
+        run({"pinfs", "stats", "--interval", "0.2", "--count", "2", mounted.region()});
+    stop = true;
+    writing.join();
+    CAPTURE(json.out, json.err, table.out, table.err);
+    REQUIRE(json.status == 0);
+    std::istringstream lines{json.out};
+    int intervals = 0;
+    for (std::string line; std::getline(lines, line); ++intervals) {
+        const Json interval = Json::parse(line);
+        CHECK(interval["seconds"] >= 0.3);
+        CHECK(interval["written_bytes_per_second"] > 4096);
+        bool writes = false;
+        for (const Json& of : interval["operations"]) {
+            if (of["operation"] != "write") continue;
+            writes = true;
+            CHECK(of["per_second"].get<double>() * 4096 ==
+                  Approx(interval["written_bytes_per_second"].get<double>()));
+            CHECK(of["failed_per_second"] == 0);
+            CHECK(of["mean_seconds"] > 0);
+            CHECK(of["p50_seconds"] <= of["p99_seconds"]);
+            CHECK(of["p99_seconds"] <= of["longest_seconds"]);
+            CHECK(of["time_share"] < 1);
+        }
+        CHECK(writes);
+    }
+    CHECK(intervals == 2);
+    REQUIRE(table.status == 0);
+    CHECK(std::regex_search(
+        table.out, std::regex{"^read .*/s, written [0-9].*/s, free .* of 64 MiB, 0 pins\n"
+                              "Operation\tPer second\tFailed\tTime\tMean\tp50\tp99\tLongest\n"
+                              "[^]*\nread [^]*\nOperation\t[^]*\nwrite\t[0-9]"}));
+    CHECK(!has(table.out, "\033"));
+    const Ran once = run({"pinfs", "stats", "--once", mounted.path("f")});
+    CHECK(once.status == 0);
+    CHECK(has(once.out, "\nwrite\t"));
+    CHECK(has(once.out, "\ncreate\t"));
+}
+
+TEST_CASE("stats refuses what it cannot show in one sentence", "[mount][metrics]") {
+    KernelMount mounted;
+    mounted.mount();
+    const Ran elsewhere = run({"pinfs", "stats", "/proc"});
+    CHECK(elsewhere.status == 32);
+    CHECK(elsewhere.err == "pinfs stats: /proc is on no mounted pinfs\n");
+    for (const std::vector<std::string>& words : {std::vector<std::string>{"--interval", "0"},
+                                                  {"--interval", "x"},
+                                                  {"--count", "0"},
+                                                  {"--count", "-1"},
+                                                  {"--once", "--count", "1"}}) {
+        std::vector<std::string> all{"pinfs", "stats", mounted.root()};
+        all.insert(all.end(), words.begin(), words.end());
+        const Ran ran = run(all);
+        CAPTURE(words, ran.err);
+        CHECK(ran.status == 1);
+        CHECK(ran.out.empty());
+        CHECK(ran.err.find('\n') == ran.err.size() - 1);
+    }
+    Ran live;
+    std::thread watching{[&] {
+        live = run({"pinfs", "stats", "--interval", "0.1", mounted.root()});
+    }};
+    usleep(300'000);
+    mounted.unmount();
+    watching.join();
+    CHECK(live.status == 32);
+    CHECK(live.err == "pinfs stats: " + mounted.root() + " is mounted no more\n");
+}
