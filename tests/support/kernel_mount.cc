@@ -31,6 +31,7 @@
 #include <optional>
 #include <random>
 #include <sstream>
+#include <string_view>
 #include <thread>
 
 #include "fs/fuse/mount_table.h"
@@ -78,6 +79,26 @@ void restore_rings() {
     if (rings_were_off.exchange(false)) set_ring_switch('N');
 }
 
+// Where this program has mounted huge pages, or empty; and how many came on demand before.
+char huge_pages[64];
+char huge_pages_before[32];
+constexpr const char* kHugePagesOnDemand =
+    "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages";
+
+/// Safe in a signal handler.
+void unmount_huge_pages() {
+    if (huge_pages[0] == 0) return;
+    umount2(huge_pages, MNT_DETACH);
+    rmdir(huge_pages);
+    huge_pages[0] = 0;
+    const int limit = open(kHugePagesOnDemand, O_WRONLY | O_CLOEXEC);
+    constexpr char kText[] = "the number of huge pages on demand stays changed\n";
+    if (write(limit, huge_pages_before, std::strlen(huge_pages_before)) < 0 &&
+        write(STDERR_FILENO, kText, sizeof(kText) - 1) < 0)
+        _exit(1);
+    close(limit);
+}
+
 void clean_up_and_end(int signal) {
     for (Leftover& leftover : leftovers) {
         if (!leftover.used.load()) continue;
@@ -88,6 +109,7 @@ void clean_up_and_end(int signal) {
         rmdir(leftover.directory);
     }
     restore_rings();
+    unmount_huge_pages();
     constexpr char kText[] = "ended by a signal or too slow; mounts were taken away\n";
     if (write(STDERR_FILENO, kText, sizeof(kText) - 1) < 0) _exit(1);
     _exit(128 + signal);
@@ -138,6 +160,28 @@ std::string free_place(const std::string& paths, std::uint64_t mib) {
     return {};
 }
 
+/// A file system of huge pages, which come when they are used, for PINFS_TEST_REGIONS=hugetlbfs.
+/// Empty, or why there is none.
+std::string mount_huge_pages() {
+    constexpr long kPages = 256;
+    char directory[] = "/tmp/pinfs-huge-XXXXXX";
+    if (mkdtemp(directory) == nullptr) return "there is no /tmp";
+    std::snprintf(huge_pages, sizeof(huge_pages), "%s", directory);
+    long before = 0;
+    std::ifstream{kHugePagesOnDemand} >> before;
+    std::snprintf(huge_pages_before, sizeof(huge_pages_before), "%ld", before);
+    std::ofstream{kHugePagesOnDemand} << std::max(before, kPages);
+    if (::mount("none", huge_pages, "hugetlbfs", 0, "pagesize=2M") != 0)
+        return std::string{"hugetlbfs cannot be mounted: "} + strerror(errno);
+    const std::string file = std::string{huge_pages} + "/all";
+    const int all = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const bool are_there = all >= 0 && fallocate(all, 0, 0, kPages << 21) == 0;
+    if (all >= 0) close(all);
+    unlink(file.c_str());
+    setenv("PINFS_TEST_REGIONS", huge_pages, 1);
+    return are_there ? "" : "there are no 512 MiB of huge pages";
+}
+
 /// Seconds until a program ends itself, before meson would end it without cleaning up.
 unsigned alarm_seconds() {
     const char* wanted = std::getenv("PINFS_TEST_ALARM");
@@ -183,14 +227,21 @@ struct Environment : Catch::TestEventListenerBase {
                 why = "this kernel has no FUSE over io_uring, or enable_uring cannot be written";
         }
         if (why.empty() && supervision_needed) why = fuse::why_no_supervision();
+        const char* regions = std::getenv("PINFS_TEST_REGIONS");
+        if (why.empty() && regions != nullptr && regions == std::string_view{"hugetlbfs"})
+            why = mount_huge_pages();
         if (!why.empty()) skip(program.name, why);
         for (const int signal : {SIGALRM, SIGTERM, SIGINT, SIGHUP})
             std::signal(signal, clean_up_and_end);
         alarm(alarm_seconds());
     }
-    void testRunEnded(const Catch::TestRunStats& /*all*/) override { restore_rings(); }
+    void testRunEnded(const Catch::TestRunStats& /*all*/) override {
+        restore_rings();
+        unmount_huge_pages();
+    }
 
     [[noreturn]] static void skip(const std::string& program, const std::string& why) {
+        unmount_huge_pages();
         std::fprintf(stderr, "skipped: %s\n", why.c_str());
         if (const char* results = std::getenv("PINFS_TEST_RESULTS"); results != nullptr)
             std::ofstream{results, std::ios::app} << "skipped\t" << program << '\t' << why << '\n';

@@ -29,7 +29,7 @@ class KernelMount {
 public:
     /// A region of `mib` MiB below `parent`, formatted with `mkfs_options`, not mounted yet. In
     /// place of /dev/shm in the first of PINFS_TEST_REGIONS that has room: devices, which may be
-    /// larger than that, or directories.
+    /// larger than that, or directories; the word hugetlbfs is one that is made for the program.
     explicit KernelMount(std::uint64_t mib = 64, const std::vector<std::string>& mkfs_options = {},
                          const std::string& parent = "/dev/shm");
     ~KernelMount();
