@@ -167,6 +167,11 @@ void log_capabilities(const pmem::Region& region) {
                  pmem::name_of(can.flush), can.map_sync ? "yes" : "no",
                  can.persistent ? "persistent" : "not persistent",
                  can.pinnable ? "pinnable" : "not pinnable");
+    if (can.map_unit_bytes != kBlockBytes && can.map_unit_bytes != kRunBlocks * kBlockBytes)
+        spdlog::warn(
+            "region {} maps in units of {} bytes, not of 4 KiB or 2 MiB: its files can be read and "
+            "written, not mapped directly or pinned",
+            region.path(), can.map_unit_bytes);
 }
 
 void log_recovery(const pmem::Region& region, const MountReport& report) {
