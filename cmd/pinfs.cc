@@ -20,6 +20,7 @@
 #include "cmd/info.h"
 #include "cmd/mount.h"
 #include "cmd/pins.h"
+#include "cmd/report.h"
 #include "cmd/run_command.h"
 #include "cmd/sandbox.h"
 #include "cmd/scrub.h"
@@ -278,6 +279,26 @@ void add_stats(CLI::App& app, Action& action) {
     });
 }
 
+void add_report(CLI::App& app, Action& action) {
+    auto* const words =
+        app.add_subcommand("report", "Gather what a report of a bug needs in one archive");
+    auto command = std::make_shared<ReportCommand>();
+    command->program = "pinfs report";
+    words->add_option("TARGET", command->target, "A mount point or a region")
+        ->type_name("")
+        ->required();
+    words->add_option("-o,--output", command->output, "The archive; default: a name of its own")
+        ->type_name("FILE");
+    words->add_flag("--names", command->names,
+                    "Names of users' files too, where reports have them");
+    words->footer("Nothing of what is in files is in it. about.txt in the archive says what is.");
+    words->callback([&action, command] {
+        action = [command] {
+            return make_report(*command);
+        };
+    });
+}
+
 void add_scrub(CLI::App& app, Action& action) {
     auto* const words =
         app.add_subcommand("scrub", "Verify the checksums of a mounted file system");
@@ -399,6 +420,7 @@ int run(int count, char** arguments) {
     add_pins(app, action);
     add_holds(app, action);
     add_stats(app, action);
+    add_report(app, action);
     add_scrub(app, action);
     add_lease(app, action, program);
     add_pin(app, action, program);

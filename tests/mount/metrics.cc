@@ -12,6 +12,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -115,6 +116,32 @@ TEST_CASE("what fails is counted by operation, and by error", "[mount][metrics]"
     CHECK(change(before, after, "unlink").failed == kTimes);
     const std::string text = contents(mounted.path(".pinfs/metrics"));
     CHECK(has(text, "\npinfs_errors_total{errno=\"EPERM\"} 20\n"));
+}
+
+TEST_CASE("METRICS.md has the metrics there are, and alerts ask for no others",
+          "[mount][metrics]") {
+    KernelMount mounted;
+    mounted.mount();
+    write_file(mounted.path("f"), "x");
+    CHECK(errno_if(unlink(mounted.path(".file_pins").c_str())) == EPERM);
+    const auto names_in = [](const std::string& text, const char* pattern) {
+        std::set<std::string> names;
+        const std::regex name{pattern};
+        for (std::sregex_iterator at{text.begin(), text.end(), name}, end; at != end; ++at)
+            names.insert((*at)[1]);
+        return names;
+    };
+    const std::string text = contents(mounted.path(".pinfs/metrics"));
+    const auto there = names_in(text, "# TYPE (pinfs_[a-z_]+) ");
+    CHECK(names_in(contents(PINFS_SOURCE_DIR "/METRICS.md"), "`(pinfs_[a-z_]+)`") == there);
+    const std::string rules = contents(PINFS_SOURCE_DIR "/cmd/system/pinfs.alerts.yml");
+    const auto asked = names_in(rules, "(pinfs_[a-z_]+)");
+    CHECK(asked.size() == 5);
+    for (const std::string& name : asked) {
+        CAPTURE(name);
+        CHECK((there.contains(name) || has(text, "\n" + name + "{")));
+    }
+    CHECK(names_in(rules, "(alert: Pinfs[A-Za-z]+)").size() == 4);
 }
 
 TEST_CASE("stats shows what came between two looks", "[mount][metrics]") {
