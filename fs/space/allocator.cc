@@ -15,6 +15,11 @@ constexpr std::uint64_t kWordBits = 64;
 constexpr std::uint64_t kRunWords = media::kRunBlocks / kWordBits;
 constexpr std::uint64_t kReserveMin = 8;
 constexpr std::uint64_t kReserveMax = 4096;
+/// Groups in which a broken run is looked for before a whole one is broken; of a group with so many
+/// whole ones, one of its own is.
+constexpr std::uint64_t kLooksMax = 64;
+constexpr std::uint64_t kStretchMin = 64;  // blocks of a piece, where several are taken for one
+constexpr std::ptrdiff_t kWholeRunsMany = media::kGroupRuns / 2;
 
 /// Threads start their search in different groups, so that their files do not mix.
 std::uint64_t thread_slot() {
@@ -169,26 +174,112 @@ Expected<void> Allocator::sweep(std::uint64_t first_group, std::uint64_t& wanted
 
 Expected<void> Allocator::take_blocks(const Request& request, std::vector<BlockRun>& runs) {
     std::uint64_t wanted = request.blocks;
+    std::uint64_t goal = request.goal;
     const auto grab = [&](Group& group, std::uint64_t base, std::uint64_t begin,
                           std::uint64_t end) {
         append(runs, {base + begin, end - begin});  // first: it may throw
         group.mark(begin, end, true);
         wanted -= end - begin;
+        goal = base + end;
+    };
+    // As many as are free from the goal on, in its group.
+    const auto go_on = [&](std::uint64_t most) -> Expected<void> {
+        if (goal == 0 || goal >= region_blocks_ || most == 0) return {};
+        const std::uint64_t index = goal / media::kGroupBlocks;
+        Group& group = group_at(index);
+        const std::scoped_lock lock{group.mutex};
+        TRY(load(group, index));
+        const std::uint64_t begin = goal % media::kGroupBlocks;
+        const std::uint64_t end =
+            group.first_busy(begin, std::min<std::uint64_t>(begin + most, media::kGroupBlocks));
+        if (end > begin) grab(group, index * media::kGroupBlocks, begin, end);
+        return {};
+    };
+    // `count` in one piece, less than a run, out of runs that are broken already, or of whole ones;
+    // true if there was one.
+    const auto piece_in = [&](Group& group, std::uint64_t base, std::uint64_t count, bool broken) {
+        for (std::size_t run = 0; run < media::kGroupRuns; ++run) {
+            const std::uint64_t free = group.run_free[run];
+            if (free < count || (free < media::kRunBlocks) != broken) continue;
+            const std::uint64_t end = (run + 1) * media::kRunBlocks;
+            for (std::uint64_t at = group.first_free(run * media::kRunBlocks, end); at < end;) {
+                const std::uint64_t stop = group.first_busy(at, std::min(at + count, end));
+                if (stop - at == count) {
+                    grab(group, base, at, stop);
+                    return true;
+                }
+                at = group.first_free(stop, end);
+            }
+        }
+        return false;
+    };
+    const std::uint64_t first_group = request.goal != 0 && request.goal < region_blocks_
+                                          ? request.goal / media::kGroupBlocks
+                                          : thread_slot() % group_count_;
+    // Free stretches of at least `least` blocks, of broken runs or of any.
+    const auto stretches_in = [&](Group& group, std::uint64_t base, std::uint64_t least,
+                                  bool broken, std::uint64_t& count) {
+        for (std::size_t run = 0; run < media::kGroupRuns && count > 0; ++run) {
+            const std::uint64_t free = group.run_free[run];
+            if (free < std::min(least, count) || (broken && free == media::kRunBlocks)) continue;
+            const std::uint64_t end = (run + 1) * media::kRunBlocks;
+            for (std::uint64_t at = group.first_free(run * media::kRunBlocks, end);
+                 at < end && count > 0;) {
+                const std::uint64_t stop = group.first_busy(at, std::min(at + count, end));
+                if (stop - at >= std::min(least, count)) {
+                    grab(group, base, at, stop);
+                    count -= stop - at;
+                }
+                at = group.first_free(stop, end);
+            }
+        }
+    };
+    // Before one of the last whole runs is broken: others that are, and several pieces.
+    const auto take_broken = [&](std::uint64_t& count) -> Expected<void> {
+        for (const bool in_one : {true, false}) {
+            std::uint64_t looks = kLooksMax;
+            TRY(sweep(first_group, looks, [&](Group& group, std::uint64_t base) {
+                // Threads keep to their groups, as long as those have whole runs enough.
+                const bool own = looks == kLooksMax;
+                if (!in_one)
+                    stretches_in(group, base, kStretchMin, /*broken=*/true, count);
+                else if (piece_in(group, base, count, true) ||
+                         (own &&
+                          std::ranges::count(group.run_free, media::kRunBlocks) >= kWholeRunsMany &&
+                          piece_in(group, base, count, false)))
+                    count = 0;
+                looks = count == 0 ? 0 : looks - 1;
+            }));
+            if (count <= kStretchMin) return {};
+        }
+        return {};
+    };
+    // In one piece if there is one, else in the largest there are, roughly.
+    const auto take = [&](std::uint64_t count) -> Expected<void> {
+        if (count < media::kRunBlocks) {
+            TRY(take_broken(count));
+            TRY(sweep(first_group, count, [&](Group& group, std::uint64_t base) {
+                if (piece_in(group, base, count, true) || piece_in(group, base, count, false))
+                    count = 0;
+            }));
+        }
+        for (const std::uint64_t least : {256, 64, 16, 1})
+            TRY(sweep(first_group, count, [&](Group& group, std::uint64_t base) {
+                stretches_in(group, base, least, /*broken=*/false, count);
+            }));
+        return {};
+    };
+    const auto to_boundary = [&] {
+        const std::uint64_t next = request.file_block + (request.blocks - wanted);
+        return round_up(next, media::kRunBlocks) - next;
     };
 
-    std::uint64_t first_group = thread_slot() % group_count_;
-    if (request.goal != 0 && request.goal < region_blocks_) {
-        first_group = request.goal / media::kGroupBlocks;
-        Group& group = group_at(first_group);
-        const std::scoped_lock lock{group.mutex};
-        TRY(load(group, first_group));
-        const std::uint64_t begin = request.goal % media::kGroupBlocks;
-        const std::uint64_t end =
-            group.first_busy(begin, std::min<std::uint64_t>(begin + wanted, media::kGroupBlocks));
-        if (end > begin) grab(group, first_group * media::kGroupBlocks, begin, end);
-    }
-
-    if (request.aligned && wanted >= media::kRunBlocks) {
+    if (!request.aligned || goal % media::kRunBlocks == request.file_block % media::kRunBlocks)
+        TRY(go_on(wanted));
+    else
+        TRY(go_on(std::min(wanted, to_boundary())));
+    if (request.aligned && wanted >= to_boundary() + media::kRunBlocks) {
+        if (const std::uint64_t head = to_boundary(); head > 0) TRY(take(head));
         // Whole free runs only, neighbours in one piece; a tail shorter than a run comes below.
         std::uint64_t in_runs = round_down(wanted, media::kRunBlocks);
         TRY(sweep(first_group, in_runs, [&](Group& group, std::uint64_t base) {
@@ -199,44 +290,9 @@ Expected<void> Allocator::take_blocks(const Request& request, std::vector<BlockR
                 in_runs -= media::kRunBlocks;
             }
         }));
+        TRY(go_on(wanted));
     }
-
-    // In one piece, from runs that are broken already; then in one piece from a whole run; then as
-    // it comes.
-    const auto piece_in = [&](Group& group, std::uint64_t base, bool broken) {
-        for (std::size_t run = 0; run < media::kGroupRuns && wanted > 0; ++run) {
-            const std::uint64_t free = group.run_free[run];
-            if (free < wanted || (free < media::kRunBlocks) != broken) continue;
-            const std::uint64_t end = (run + 1) * media::kRunBlocks;
-            for (std::uint64_t at = group.first_free(run * media::kRunBlocks, end); at < end;) {
-                const std::uint64_t stop = group.first_busy(at, std::min(at + wanted, end));
-                if (stop - at == wanted) return grab(group, base, at, stop);
-                at = group.first_free(stop, end);
-            }
-        }
-    };
-    if (wanted > 0 && wanted < media::kRunBlocks) {
-        // Look no further than this group for a broken run: groups keep threads apart.
-        Group& group = group_at(first_group);
-        const std::scoped_lock lock{group.mutex};
-        TRY(load(group, first_group));
-        piece_in(group, first_group * media::kGroupBlocks, true);
-        if (wanted > 0) piece_in(group, first_group * media::kGroupBlocks, false);
-    }
-    if (wanted > 0 && wanted < media::kRunBlocks)
-        TRY(sweep(first_group, wanted, [&](Group& group, std::uint64_t base) {
-            piece_in(group, base, true);
-            if (wanted > 0) piece_in(group, base, false);
-        }));
-    TRY(sweep(first_group, wanted, [&](Group& group, std::uint64_t base) {
-        for (std::uint64_t at = group.first_free(0, media::kGroupBlocks);
-             at < media::kGroupBlocks && wanted > 0;) {
-            const std::uint64_t stop =
-                group.first_busy(at, std::min<std::uint64_t>(at + wanted, media::kGroupBlocks));
-            grab(group, base, at, stop);
-            at = group.first_free(stop, media::kGroupBlocks);
-        }
-    }));
+    if (wanted > 0) TRY(take(wanted));
     return wanted == 0 ? Expected<void>{} : fail(Cause::no_space);
 }
 

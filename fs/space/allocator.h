@@ -36,7 +36,9 @@ enum class Reserve : std::uint8_t {
 struct Request {
     std::uint64_t blocks = 1;
     std::uint64_t goal = 0;  ///< region block to start at if free; 0: none
-    bool aligned = false;    ///< whole 2 MiB runs first, where 512 blocks or more are wanted
+    bool aligned = false;  ///< whole 2 MiB runs, where 512 blocks or more are wanted, if there are
+    /// Where the first of them comes in its file: whole runs begin at multiples of 512 blocks.
+    std::uint64_t file_block = 0;
     Reserve reserve = Reserve::keep;
 };
 

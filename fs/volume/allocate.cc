@@ -130,8 +130,10 @@ Expected<bool> Volume::Core::fill_step(Change& change, media::Inode& inode, std:
             continue;
         }
         std::uint64_t at = piece.file_block;
-        for (const BlockRun run : TRY(change.allocate(
-                 {.blocks = piece.blocks, .goal = goal, .aligned = piece.blocks >= kRunBlocks}))) {
+        for (const BlockRun run : TRY(change.allocate({.blocks = piece.blocks,
+                                  .goal = goal,
+                                  .aligned = piece.blocks >= kRunBlocks,
+                                  .file_block = at}))) {
             TRY(extents.add({.file_block = at,
                              .blocks = run.count,
                              .start_block = run.begin,

@@ -136,24 +136,46 @@ Expected<std::size_t> Volume::Core::read(Ino ino, std::uint64_t offset_bytes,
     return static_cast<std::size_t>(end - offset_bytes);
 }
 
-/// Reserves blocks for the holes of `plan`, and some behind an append, so that a file that grows in
-/// small pieces lies in large ones.
+/// How many blocks an append gets behind its own, so that a file that grows in small pieces lies in
+/// large ones. Of a large file they end where an aligned run ends.
+std::uint64_t Volume::Core::behind_append(const WritePlan& plan) {
+    const bool appends = plan.offset == plan.old_size && plan.offset > 0;
+    const Mapping& last = plan.pieces.back();
+    if (!appends || !last.is_hole() || !plan.is_last) return 0;
+    std::uint64_t wanted = std::min(
+        std::clamp(plan.old_size / kBlockBytes, kPreallocateBlocksMin, kPreallocateBlocksMax),
+        allocator_.free_blocks() / 16);
+    if (wanted >= kRunBlocks) wanted = round_down(last.end() + wanted, kRunBlocks) - last.end();
+    if (wanted < kPreallocateBlocksMin || last.end() + wanted > inode::kFileBlocksMax) return 0;
+    return wanted;
+}
+
+/// Reserves blocks for the holes of `plan`, and some behind an append.
 Expected<void> Volume::Core::place_data(Change& change, WritePlan& plan) {
     std::uint64_t goal = 0;
-    const auto place = [&](std::uint64_t file_block, const std::vector<BlockRun>& runs,
-                           bool unwritten, std::vector<Mapping>& out) {
-        for (BlockRun run : runs) {
+    // Blocks for a hole, and `more` unwritten ones behind it.
+    const auto place = [&](const Mapping& hole, std::uint64_t more) -> Expected<void> {
+        const std::uint64_t blocks = hole.blocks + more;
+        std::uint64_t file_block = hole.file_block;
+        for (BlockRun run : TRY(change.allocate({.blocks = blocks,
+                            .goal = goal,
+                            .aligned = blocks >= kRunBlocks,
+                            .file_block = file_block})))
             while (run.count > 0) {
-                const std::uint64_t count = std::min(run.count, inode::kExtentBlocksMax);
-                out.push_back({.file_block = file_block,
-                               .blocks = count,
-                               .start_block = run.begin,
-                               .unwritten = unwritten});
+                const bool behind = file_block >= hole.end();
+                const std::uint64_t count =
+                    std::min({run.count, inode::kExtentBlocksMax,
+                              behind ? run.count : hole.end() - file_block});
+                (behind ? plan.preallocated : plan.added)
+                    .push_back({.file_block = file_block,
+                                .blocks = count,
+                                .start_block = run.begin,
+                                .unwritten = behind});
                 file_block += count;
                 run = {run.begin + count, run.count - count};
+                goal = run.begin;
             }
-            goal = run.begin;
-        }
+        return {};
     };
     for (const Mapping& piece : plan.pieces) {
         if (!piece.is_hole()) {
@@ -161,25 +183,12 @@ Expected<void> Volume::Core::place_data(Change& change, WritePlan& plan) {
             continue;
         }
         if (goal == 0 && plan.tail) goal = plan.tail->start_block + 1;
-        place(piece.file_block,
-              TRY(change.allocate(
-                  {.blocks = piece.blocks, .goal = goal, .aligned = piece.blocks >= kRunBlocks})),
-              false, plan.added);
+        const std::uint64_t more = &piece == &plan.pieces.back() ? behind_append(plan) : 0;
+        auto placed = place(piece, more);
+        if (!placed && more > 0 && placed.error().cause == Cause::no_space)
+            placed = place(piece, 0);
+        TRY(placed);
     }
-    const bool appends = plan.offset == plan.old_size && plan.offset > 0;
-    const Mapping& last = plan.pieces.back();
-    if (!appends || !last.is_hole() || !plan.is_last) return {};
-    const std::uint64_t wanted = std::min(
-        std::clamp(plan.old_size / kBlockBytes, kPreallocateBlocksMin, kPreallocateBlocksMax),
-        allocator_.free_blocks() / 16);
-    if (wanted < kPreallocateBlocksMin) return {};
-    if (last.end() + wanted > inode::kFileBlocksMax) return {};
-    const auto runs =
-        change.allocate({.blocks = wanted, .goal = goal, .aligned = wanted >= kRunBlocks});
-    if (runs)
-        place(last.end(), *runs, true, plan.preallocated);
-    else if (runs.error().cause != Cause::no_space)
-        return std::unexpected(runs.error());
     return {};
 }
 

@@ -272,6 +272,7 @@ private:
     Expected<std::optional<std::size_t>> write_once(InodeState& state, std::uint64_t offset_bytes,
                                                     std::span<const std::byte> bytes, bool append,
                                                     bool kill_privileges);
+    std::uint64_t behind_append(const WritePlan& plan);
     Expected<void> place_data(Change& change, WritePlan& plan);
     Expected<void> copy_data(InodeState& state, const WritePlan& plan);
     Expected<void> trim_preallocation(InodeState& state);

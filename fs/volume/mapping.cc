@@ -69,7 +69,8 @@ Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_byt
             std::uint64_t file_block = piece.file_block;
             for (const BlockRun run : TRY(one.allocate({.blocks = piece.blocks,
                                       .goal = goal,
-                                      .aligned = piece.blocks >= kRunBlocks}))) {
+                                      .aligned = piece.blocks >= kRunBlocks,
+                                      .file_block = file_block}))) {
                 TRY(region_.zero(run.begin * kBlockBytes, run.count * kBlockBytes));
                 added.push_back(
                     {.file_block = file_block, .blocks = run.count, .start_block = run.begin});

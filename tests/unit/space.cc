@@ -96,6 +96,57 @@ TEST_CASE("large requests get whole aligned runs, small ones the broken ones", "
     CHECK(must(layers.allocator().free_in_whole_runs()) == whole);
 }
 
+TEST_CASE("whole runs begin where 2 MiB of the file begin", "[space][unit]") {
+    Layers layers{64_MiB};
+    const auto first = reserve(layers, {.blocks = 100});
+    const std::uint64_t goal = first[0].end();
+    SECTION("the goal is followed up to there") {
+        const auto runs = reserve(
+            layers, {.blocks = 3 * kRunBlocks, .goal = goal, .aligned = true, .file_block = 400});
+        CHECK(sum(runs) == 3 * kRunBlocks);
+        CHECK(runs[0] == BlockRun{goal, 112});
+        CHECK(runs[1].begin % kRunBlocks == 0);
+        CHECK(runs[1].count >= 2 * kRunBlocks);
+    }
+    SECTION("and on, if it lies as the file does") {
+        const auto runs = reserve(layers, {.blocks = 3 * kRunBlocks,
+                                           .goal = goal,
+                                           .aligned = true,
+                                           .file_block = goal % kRunBlocks});
+        CHECK(runs == std::vector<BlockRun>{{goal, 3 * kRunBlocks}});
+    }
+    SECTION("what has no whole run goes on at the goal") {
+        const auto rest = layers.allocator().free_blocks() - layers.allocator().reserve_blocks();
+        const auto all = reserve(layers, {.blocks = rest - kRunBlocks});
+        CHECK(must(layers.allocator().free_in_whole_runs()) < 2 * kRunBlocks);
+        const auto runs = reserve(layers, {.blocks = kRunBlocks, .aligned = true, .file_block = 7});
+        CHECK(sum(runs) == kRunBlocks);
+    }
+}
+
+TEST_CASE("a whole run is not broken while broken ones have room, also elsewhere and in pieces",
+          "[space][unit]") {
+    Layers layers{256_MiB};
+    auto& allocator = layers.allocator();
+    // All but a few whole runs are in use; of every other block of 128 in the rest half is free.
+    const auto all = reserve(
+        layers, {.blocks = allocator.free_blocks() - allocator.reserve_blocks() - 8 * kRunBlocks});
+    std::uint64_t given_back = 0;
+    for (const BlockRun run : all)
+        for (std::uint64_t at = round_up(run.begin, 256); at + 256 <= run.end(); at += 256) {
+            allocator.release({at, 128});
+            given_back += 128;
+        }
+    const auto whole = must(allocator.free_in_whole_runs());
+    REQUIRE(whole >= 4 * kRunBlocks);
+    REQUIRE(given_back > 20'000);
+    for (std::uint64_t taken = 0; taken + 400 < given_back / 2; taken += 400) {
+        const auto runs = reserve(layers, {.blocks = 400});
+        CHECK(runs.size() <= 4);
+    }
+    CHECK(must(allocator.free_in_whole_runs()) == whole);
+}
+
 TEST_CASE("the reserve serves only those who may use it, and everything can be given out",
           "[space][unit]") {
     Layers layers{1_MiB};

@@ -396,3 +396,20 @@ TEST_CASE("errors name the thing, and nothing changes", "[volume][unit]") {
     CHECK(test::difference(fs.snapshot(), before) == "");
     fs.check_clean();
 }
+
+TEST_CASE("a file that grows piece by piece lies in aligned runs from its third 2 MiB on",
+          "[volume][unit]") {
+    Mounted fs{{.bytes = 128_MiB}};
+    fs.make_file("/other", 100'000, 2);  // what comes next does not begin at a run
+    const Ino ino = fs.make_file("/f");
+    const std::uint64_t piece = GENERATE(as<std::uint64_t>{}, 4096, 100'000, 1_MiB);
+    must(fs->open(ino));
+    for (std::uint64_t at = 0; at < 32_MiB; at += piece)
+        must(fs->write(ino, at, pattern(at, piece, 1)));
+    fs->release(ino);
+    for (const ExtentInfo& extent : must(fs->extents(ino, 4_MiB, 28_MiB))) {
+        CHECK_FALSE(extent.unwritten);
+        CHECK(extent.start_block % 512 == extent.file_block % 512);
+    }
+    fs.check_clean();
+}
