@@ -107,9 +107,12 @@ bool has_lock(const std::string& process, const std::string& descriptor) {
 std::optional<pmem::LockHolder> other_user_of(const std::string& path, bool if_locked) {
     struct stat device {};
     if (stat(path.c_str(), &device) != 0 || !S_ISCHR(device.st_mode)) return std::nullopt;
+    // By the number that /proc has for us: it may be that of another pid namespace.
+    std::error_code error;
+    const std::string self = "/proc/" + std::filesystem::read_symlink("/proc/self", error).string();
     for (const std::string& process : paths_in("/proc")) {
         const int pid = std::atoi(process.c_str() + process.rfind('/') + 1);
-        if (pid == 0 || pid == getpid()) continue;
+        if (pid == 0 || process == self) continue;
         for (const std::string& descriptor : paths_in(process + "/fd")) {
             // Devices alone are asked, by their paths: a file system that hangs would not answer.
             char target[16] = {};

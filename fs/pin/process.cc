@@ -118,7 +118,9 @@ RangeSet mapped_elsewhere(dev_t device, ino_t inode) {
         ranges.add(0, UINT64_MAX);
         return ranges;
     }
-    const std::string self = std::to_string(getpid());
+    // The number that /proc has for us: it may be that of another pid namespace.
+    char self[16] = {};
+    if (readlink("/proc/self", self, sizeof(self) - 1) < 0) self[0] = 0;
     while (const dirent* const entry = readdir(proc.get())) {
         const std::string name = entry->d_name;
         if (std::isdigit(static_cast<unsigned char>(name[0])) != 0 && name != self)
