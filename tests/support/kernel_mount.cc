@@ -349,6 +349,8 @@ KernelMount::KernelMount(std::uint64_t mib, const std::vector<std::string>& mkfs
         // A node of the test's own: what a test does to a region's owner, mode and name ends with
         // it.
         REQUIRE(mknod(region().c_str(), S_IFCHR | 0600, place.st_rdev) == 0);
+        // Nor is there anything of the test before, which one that looks for bytes would find.
+        std::ranges::fill(RegionBytes{region()}.get(), std::byte{0});
         words.emplace_back("--force");
     } else {
         words.insert(words.end(), {"--size", std::to_string(mib) + "M"});
