@@ -129,10 +129,11 @@ TEST_CASE("each kind of operation has its line in the trace", "[mount][trace]") 
           "flush",     "release",     "mkdir",   "symlink",     "readlink",
           "link",      "mknod",       "rename",  "setxattr",    "getxattr",
           "listxattr", "removexattr", "opendir", "readdirplus", "releasedir",
-          "statfs",    "rmdir",       "unlink",  "open",        "forget"}) {
+          "statfs",    "rmdir",       "unlink",  "open"}) {
         CAPTURE(operation);
         CHECK(!of_operation(lines, operation).empty());
     }
+    CHECK(!(of_operation(lines, "forget").empty() && of_operation(lines, "forget_multi").empty()));
     const std::string number = std::to_string(ino);
     const Fields write = of_operation(lines, "write").at(0);
     CHECK(write.at("ino") == number);
@@ -182,9 +183,13 @@ TEST_CASE("the files of a trace together stay below twice its size, and go on af
     // What was lost is the oldest, and nothing in between.
     const auto lines = lines_of(contents(trace + ".old") + contents(trace));
     REQUIRE(lines.size() > 500);
-    const int last = std::stoi(lines.back().at("n"));
-    CHECK(last >= kTimes);
-    CHECK(std::stoi(lines.front().at("n")) == last - static_cast<int>(lines.size()) + 1);
+    std::set<int> numbers;
+    for (const Fields& line : lines) numbers.insert(std::stoi(line.at("n")));
+    CHECK(numbers.size() == lines.size());
+    CHECK(*numbers.rbegin() >= kTimes);
+    // Two threads' lines may change places, also where the first of those that are left stands.
+    const int lost = *numbers.rbegin() - *numbers.begin() + 1 - static_cast<int>(numbers.size());
+    CHECK(lost <= 5);
 
     const std::string before = contents(trace);
     mounted.mount("trace_size=64K,trace=" + trace);
