@@ -4,6 +4,7 @@
 import contextlib
 import os
 import subprocess
+import time
 
 from bench import Result
 from mounts import run, wait_until
@@ -63,8 +64,9 @@ def measure(bench):
             switch.write("2\n")
         return pinfs.memory() - buffers <= 1.2 * mounted
 
+    began = time.monotonic()
     with contextlib.suppress(RuntimeError):
-        wait_until(is_small, "", seconds=25, step=1)
+        wait_until(is_small, "", seconds=120, step=1)
     dropped = pinfs.memory() - buffers
     yield Result(
         "after drop_caches",
@@ -73,6 +75,7 @@ def measure(bench):
         f"mounted {mounted / 2**20:.1f}",
         dropped / mounted,
         at_most=1.2,
+        note=f"within {time.monotonic() - began:.0f} s",
     )
     pinfs.stop()
     pinfs.check()
