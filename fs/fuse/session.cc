@@ -219,9 +219,9 @@ bool Session::Core::run() {
     edge_.report_maker.stop();
     edge_.contexts.stop();
     edge_.invalidator.stop();
-    if (options_.trace) options_.trace->stop();
     // The kernel answers what still comes with ENOTCONN from here on.
     fuse_session_destroy(std::exchange(session_, nullptr));
+    if (options_.trace) options_.trace->stop();  // no thread answers any more
     if (result != 0 && is_mounted() && !is_supervised()) mounter_.detach(Detach::at_once);
     return result == 0;
 }
