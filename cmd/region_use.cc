@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cmd/region_use.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -114,13 +116,16 @@ std::optional<pmem::LockHolder> other_user_of(const std::string& path, bool if_l
         const int pid = std::atoi(process.c_str() + process.rfind('/') + 1);
         if (pid == 0 || process == self) continue;
         for (const std::string& descriptor : paths_in(process + "/fd")) {
-            // Devices alone are asked, by their paths: a file system that hangs would not answer.
+            // Devices alone are asked, by their paths, and what is below /dev without its file
+            // system: one that hangs would not answer, nor one that waits for us to serve it.
             char target[16] = {};
-            struct stat open {};
+            struct statx open {};
             if (readlink(descriptor.c_str(), target, sizeof(target) - 1) <= 0 ||
                 !std::string_view{target}.starts_with("/dev/") ||
-                stat(descriptor.c_str(), &open) != 0 || !S_ISCHR(open.st_mode) ||
-                open.st_rdev != device.st_rdev || (if_locked && !has_lock(process, descriptor)))
+                statx(AT_FDCWD, descriptor.c_str(), AT_STATX_DONT_SYNC, STATX_TYPE, &open) != 0 ||
+                !S_ISCHR(open.stx_mode) ||
+                makedev(open.stx_rdev_major, open.stx_rdev_minor) != device.st_rdev ||
+                (if_locked && !has_lock(process, descriptor)))
                 continue;
             pmem::LockHolder user{.pid = pid, .command = {}};
             std::ifstream comm{process + "/comm"};
