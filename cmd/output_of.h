@@ -13,7 +13,7 @@ namespace pinfs::cmd {
 struct Output {
     std::string text;     ///< of stdout and stderr
     bool in_time = true;  ///< else it is left alone, with the text so far
-    int status = -1;      ///< exit status; -1: it was not there, a signal ended it, or the time
+    int status = -1;      ///< exit status; 127: it is not there; -1: a signal ended it, or the time
 };
 
 /// Runs `words`; the program is looked up beside ours, then in PATH, then where root's programs

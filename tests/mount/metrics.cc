@@ -232,14 +232,11 @@ TEST_CASE("stats refuses what it cannot show in one sentence", "[mount][metrics]
         CHECK(ran.out.empty());
         CHECK(ran.err.find('\n') == ran.err.size() - 1);
     }
-    Ran live;
-    std::thread watching{[&] {
-        live = run({"pinfs", "stats", "--interval", "0.1", mounted.root()});
-    }};
-    usleep(300'000);
     // It is in use while it is looked at.
-    CHECK(becomes_true([&] { return run({"pinfs", "umount", mounted.root()}).status == 0; }));
-    watching.join();
+    const Ran live = run({"sh", "-c",
+                          "$0 stats --interval 0.1 $1 & sleep 0.3;"
+                          "until $0 umount $1 2>/dev/null; do sleep 0.05; done; wait $!",
+                          PINFS_COMMAND_DIR "/pinfs", mounted.root()});
     CHECK(live.status == 32);
     CHECK(live.err == "pinfs stats: " + mounted.root() + " is mounted no more\n");
 }

@@ -282,6 +282,8 @@ TEST_CASE("a user sees what is that user's, by the credentials at open", "[mount
     CHECK(as(1000, 1000, [&] {
               return !attribute_of(mounted.path("of-user"), "user.pinfs.pins").empty();
           }) == 0);
+    CHECK(sees(".pinfs/log", " is mounted on " + mounted.root()));
+    CHECK(as(1000, 1000, [&] { return contents(mounted.path(".pinfs/log")).empty(); }) == 1);
     CHECK(as(1000, 1000, [&] { return sees(".pinfs/metrics", "\npinfs_pins 0\n"); }) == 1);
     CHECK(sees(".pinfs/metrics", "\npinfs_pins 1\n"));
     CHECK(as(1000, 1000, [&] { return !rest_of(opened_by_root.get()).empty(); }) == 1);
