@@ -83,8 +83,15 @@ TEST_CASE("it serves as the upper layer of an overlay", "[mount][overlay]") {
         CHECK(contents(overlay.upper("g")) == "/g+");
         // A file without a name, and the exchange of two names.
         const int unnamed = open(overlay.merged("").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-        CHECK(unnamed >= 0);
-        close(unnamed);
+        if (unnamed < 0 && errno == EOPNOTSUPP) {
+            const int below = open(overlay.upper("").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+            CHECK(below >= 0);  // so it is the overlay that has none
+            close(below);
+            WARN("skipped: overlays of this kernel have no files without a name");
+        } else {
+            CHECK(unnamed >= 0);
+            close(unnamed);
+        }
         write_file(overlay.merged("h"), "h");
         CHECK(renameat2(AT_FDCWD, overlay.merged("h").c_str(), AT_FDCWD,
                         overlay.merged("g").c_str(), RENAME_EXCHANGE) == 0);
