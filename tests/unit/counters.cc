@@ -39,7 +39,8 @@ TEST_CASE("a duration is in the first bucket whose bound it does not exceed", "[
     CHECK(Durations::bucket_of(UINT64_MAX) == Durations::kBuckets - 1);
 }
 
-TEST_CASE("what more threads than there are rows count is counted once", "[fuse][unit]") {
+TEST_CASE("what more threads than there are rows count is counted once",
+          "[fuse][unit][concurrency]") {
     Counters counters;
     constexpr std::uint64_t kEach = 1000;
     constexpr std::uint64_t kThreads = 200;
@@ -67,7 +68,7 @@ TEST_CASE("what more threads than there are rows count is counted once", "[fuse]
 }
 
 TEST_CASE("a request that another thread answers is counted once, with all its time",
-          "[fuse][unit]") {
+          "[fuse][unit][concurrency]") {
     Observed observed{nullptr};
     constexpr std::uint64_t kPauseNs = 20'000'000;
     Request request{};
