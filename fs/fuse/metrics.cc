@@ -147,9 +147,13 @@ struct LockName {
     const char* name;
 };
 constexpr std::array kLocks{
-    LockName{LockRank::rename, "rename"}, LockName{LockRank::inode, "inode"},
-    LockName{LockRank::pins, "pins"},     LockName{LockRank::inode_chunk, "inode_chunk"},
-    LockName{LockRank::group, "group"},   LockName{LockRank::lane, "journal_lane"},
+    LockName{LockRank::rename, "rename"},
+    LockName{LockRank::range, "range"},
+    LockName{LockRank::inode, "inode"},
+    LockName{LockRank::pins, "pins"},
+    LockName{LockRank::inode_chunk, "inode_chunk"},
+    LockName{LockRank::group, "group"},
+    LockName{LockRank::lane, "journal_lane"},
 };
 
 void add_waits(MetricsText& text) {

@@ -5,6 +5,8 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "fs/waits.h"
+
 namespace pinfs {
 
 namespace {
@@ -35,6 +37,8 @@ RangeLock::Hold::Hold(RangeLock& lock, std::uint64_t begin, std::uint64_t end, M
     earlier_ = lock_.latest_;
     if (earlier_ != nullptr) earlier_->later_ = this;
     lock_.latest_ = this;
+    if (!must_wait(*this)) return;
+    const Waiting waiting{LockRank::range};
     while (must_wait(*this)) {
         ++lock_.waiting_;
         turn.changed.wait(guard);

@@ -8,11 +8,13 @@
 #include <catch2/catch.hpp>
 #include <iostream>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "fs/fuse/requests.h"
 #include "fs/lock.h"
+#include "fs/volume/range_lock.h"
 
 using namespace pinfs;
 using namespace pinfs::fuse;
@@ -133,6 +135,34 @@ TEST_CASE("who waits for a lock is counted with the time, who finds it free is n
     CHECK(after.ns - before.ns == waited_ns);
     CHECK(waited_ns > 0);
     CHECK(waited_by_this_thread_ns() == 0);
+}
+
+TEST_CASE("who waits for a range of a file is counted, who shares it or takes another is not",
+          "[lock][unit]") {
+    RangeLock ranges;
+    const auto count = [] {
+        return waits_for(LockRank::range).count;
+    };
+    const std::uint64_t before = count();
+    std::optional<RangeLock::Hold> held;
+    held.emplace(ranges, 0, 4096, RangeLock::Mode::shared);
+    std::atomic<bool> about_to{false};
+    const auto hold = [&](std::uint64_t begin, RangeLock::Mode mode) {
+        return std::thread{[&ranges, &about_to, begin, mode] {
+            about_to = true;
+            const RangeLock::Hold other{ranges, begin, begin + 4096, mode};
+        }};
+    };
+    hold(0, RangeLock::Mode::shared).join();
+    hold(4096, RangeLock::Mode::exclusive).join();
+    CHECK(count() == before);
+    about_to = false;
+    std::thread waiting = hold(0, RangeLock::Mode::exclusive);
+    while (!about_to) usleep(1000);
+    usleep(100'000);
+    held.reset();
+    waiting.join();
+    CHECK(count() == before + 1);
 }
 
 // Not a test: fs/fuse/README.md has its figure.
