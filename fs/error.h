@@ -49,6 +49,7 @@ namespace pinfs {
     X(no_lease,                EPERM,        "a direct map needs a lease on all of its range, through the same open file") \
     X(no_exclusive_lease,      EPERM,        "a pin needs an exclusive lease on all of its range, through the same open file") \
     X(range_pinned,            EBUSY,        "a part of this range is pinned") \
+    X(unknown_map_unit,        EOPNOTSUPP,   "this region is mapped in units that are neither 4 KiB nor 2 MiB: nothing of it can be mapped or pinned") \
     X(unit_in_use,             EBUSY,        "a part of a map unit that would have to move is mapped or pinned") \
     X(range_leased,            EBUSY,        "a part of this range is leased exclusively") \
     X(not_leasable,            EOPNOTSUPP,   "the file is not in DAX mode, or is open since before it was: pinfs dax on, then open it anew") \

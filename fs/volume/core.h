@@ -395,6 +395,8 @@ private:
     struct Restoration;
     struct UnitPart;
     static bool is_unit(const std::vector<inode::Mapping>& pieces, std::uint64_t begin_block);
+    Expected<bool> is_whole_units(InodeState& state, std::uint64_t begin_bytes,
+                                  std::uint64_t end_bytes);
     Expected<void> align_units(InodeState& state, std::uint64_t begin_bytes,
                                std::uint64_t end_bytes, std::uint64_t for_map = 0);
     Expected<void> move_unit(InodeState& state, std::uint64_t begin_block);

@@ -31,6 +31,16 @@ bool Volume::Core::is_unit(const std::vector<Mapping>& pieces, std::uint64_t beg
     return true;
 }
 
+/// Whether every unit that meets the range is one run. The range is held.
+Expected<bool> Volume::Core::is_whole_units(InodeState& state, std::uint64_t begin_bytes,
+                                            std::uint64_t end_bytes) {
+    if (map_unit_bytes() == kBlockBytes) return true;
+    std::uint64_t whole = 0;
+    for (const Extent& extent : TRY(shown_extents(state, begin_bytes, end_bytes)))
+        whole += extent.bytes;
+    return whole == end_bytes - begin_bytes;
+}
+
 /// Every unit that meets the range becomes one run of the region, with the same offset in it; its
 /// last blocks may lie behind the end of the file. What is not yet so moves, unless somebody
 /// reaches it: then it gets back what was cut out of it, or the error is unit_in_use. For a map
@@ -39,7 +49,7 @@ Expected<void> Volume::Core::align_units(InodeState& state, std::uint64_t begin_
                                          std::uint64_t end_bytes, std::uint64_t for_map) {
     const std::uint64_t unit_bytes = map_unit_bytes();
     if (unit_bytes == kBlockBytes) return {};
-    if (unit_bytes != kRunBlocks * kBlockBytes) return fail(Cause::not_supported);
+    if (unit_bytes != kRunBlocks * kBlockBytes) return fail(Cause::unknown_map_unit);
     Expected<void> result;
     for (std::uint64_t at = round_down(begin_bytes, unit_bytes); at < end_bytes; at += unit_bytes) {
         const std::uint64_t begin = at / kBlockBytes;

@@ -181,6 +181,11 @@ Expected<Volume::Core::Reached> Volume::Core::reach(
             attempt < kAttemptsMax)
             continue;
         if (!extents) return std::unexpected(extents.error());
+        // Or cut inside a unit, whose hole somebody filled.
+        if (!TRY(is_whole_units(state, begin, end))) {
+            if (attempt < kAttemptsMax) continue;
+            return fail(Cause::unit_in_use, 0, state.ino.value);
+        }
         const auto inode = TRY(read_leasable(state));
         TRY(admit_size(inode.size));
         TRY(zero_behind_end(state, begin, end));
