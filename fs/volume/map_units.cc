@@ -173,7 +173,8 @@ std::optional<Volume::Core::Restoration> Volume::Core::plan_restoration(
             found.parts.push_back(part);
         }
         for (const Mapping& piece : pieces)
-            if (piece.start_block == home + (piece.file_block - begin)) blocks += piece.blocks;
+            if (piece.is_written() && piece.start_block == home + (piece.file_block - begin))
+                blocks += piece.blocks;
         if (!all || blocks != kRunBlocks) continue;
         for (const UnitPart& part : found.parts) registry_.keep(*registry_.hold(part.hold), true);
         return found;
@@ -218,14 +219,9 @@ Expected<void> Volume::Core::restore_parts(InodeState& state, const std::vector<
                                            Restoration& restoration) {
     const std::uint64_t begin = pieces.front().file_block;
     std::vector<std::byte> buffer;
-    bool has_unwritten = false;
     for (const Mapping& piece : pieces) {
         const std::uint64_t to = restoration.home + (piece.file_block - begin);
-        if (piece.start_block != to)
-            TRY(copy_piece(piece, to, buffer));
-        else if (piece.unwritten)
-            TRY(region_.zero(to * kBlockBytes, piece.blocks * kBlockBytes));
-        has_unwritten = has_unwritten || (piece.start_block == to && piece.unwritten);
+        if (piece.start_block != to) TRY(copy_piece(piece, to, buffer));
     }
     for (UnitPart& part : restoration.parts)
         for (std::uint64_t step = part.end - part.begin; part.begin < part.end;) {
@@ -234,12 +230,7 @@ Expected<void> Volume::Core::restore_parts(InodeState& state, const std::vector<
             if (step == 1) return fail(Cause::change_too_large, 0, state.ino.value);
             step /= 2;
         }
-    if (!has_unwritten) return {};
-    const Exclusive lock{state.mutex};
-    Change one = change(space::Reserve::use);
-    auto* inode = TRY(edit_inode(one, state));
-    TRY(Extents(one, *inode).mark(begin, begin + kRunBlocks, false));
-    return one.commit();
+    return {};
 }
 
 /// The first blocks of a part are the file's again, at `to`, and no more of the part. False if that
