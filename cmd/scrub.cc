@@ -69,7 +69,12 @@ std::string scrub_piece(const std::string& mountpoint, pinfs_ioc_scrub& words, T
     std::memcpy(buffer.data(), &words, sizeof(words));
     if (std::string failure = ask_context(mountpoint, PINFS_IOC_SCRUB, buffer); !failure.empty())
         return failure;
+    const pinfs_ioc_scrub before = words;
     std::memcpy(&words, buffer.data(), sizeof(words));
+    if (words.phase == before.phase && words.number == before.number && words.key == before.key) {
+        errno = EPROTO;
+        return mountpoint + ": the daemon does not go on at what it was asked to verify";
+    }
     totals.units += words.units;
     totals.data_bytes += words.data_bytes;
     totals.items += words.items;
