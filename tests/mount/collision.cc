@@ -35,11 +35,11 @@ using pinfs::Map;
 using pinfs::Pin;
 
 constexpr std::size_t kFileBytes = 256 * 1024;
-constexpr std::uint64_t kRegionMib = 4;
-constexpr char kMine = 'M';    // what the mapped file has
-constexpr char kStored = 'S';  // what its mapping stores
-constexpr char kTheirs = 'T';  // what other files have
-constexpr char kDevice = 'D';  // what the device writes
+constexpr std::uint64_t kRegionMib = 8;  // some units, where maps have such of 2 MiB
+constexpr char kMine = 'M';              // what the mapped file has
+constexpr char kStored = 'S';            // what its mapping stores
+constexpr char kTheirs = 'T';            // what other files have
+constexpr char kDevice = 'D';            // what the device writes
 
 unsigned rounds(unsigned otherwise) {
     const char* const wanted = std::getenv("PINFS_ROUNDS");
