@@ -35,21 +35,23 @@ using pinfs::Map;
 using pinfs::Pin;
 
 constexpr std::size_t kFileBytes = 256 * 1024;
-constexpr std::uint64_t kRegionMib = 8;  // some units, where maps have such of 2 MiB
-constexpr char kMine = 'M';              // what the mapped file has
-constexpr char kStored = 'S';            // what its mapping stores
-constexpr char kTheirs = 'T';            // what other files have
-constexpr char kDevice = 'D';            // what the device writes
+constexpr char kMine = 'M';    // what the mapped file has
+constexpr char kStored = 'S';  // what its mapping stores
+constexpr char kTheirs = 'T';  // what other files have
+constexpr char kDevice = 'D';  // what the device writes
 
 unsigned rounds(unsigned otherwise) {
     const char* const wanted = std::getenv("PINFS_ROUNDS");
     return wanted == nullptr ? otherwise : static_cast<unsigned>(std::stoul(wanted));
 }
 
+/// Small, and some units of maps where those may be of 2 MiB.
+std::uint64_t region_mib() { return std::getenv("PINFS_TEST_REGIONS") == nullptr ? 4 : 8; }
+
 /// Half of the region, but what is held where the mapped file had a whole unit of maps.
 std::uint64_t least_to_fill(const KernelMount& mounted) {
     const std::uint64_t unit = mounted.map_unit();
-    return ((kRegionMib << 20) - (unit > kFileBytes ? unit : 0)) / 2;
+    return ((region_mib() << 20) - (unit > kFileBytes ? unit : 0)) / 2;
 }
 
 /// Files that take every free block; each full of kTheirs.
@@ -105,7 +107,7 @@ bool shows(const Map& map, char byte) {
 }  // namespace
 
 TEST_CASE("3.8: an old mapping never meets another file's bytes", "[mount][pin][concurrency]") {
-    KernelMount mounted{kRegionMib};
+    KernelMount mounted{region_mib()};
     mounted.mount();
     const bool pinned = GENERATE(false, true);
     CAPTURE(pinned);
@@ -195,7 +197,7 @@ int run_device(const KernelMount& mounted, int ready) {
 
 TEST_CASE("3.9: a device that outlives its owner writes into no other file",
           "[mount][pin][concurrency]") {
-    KernelMount mounted{kRegionMib};
+    KernelMount mounted{region_mib()};
     mounted.mount();
     write_file(mounted.outside("device"), std::string(kFileBytes, kDevice));
     for (unsigned round = 0; round < rounds(3); ++round) {
