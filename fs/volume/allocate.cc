@@ -75,26 +75,44 @@ Expected<void> Volume::Core::with_range(
     }
 }
 
-/// Zeroes what is written of [begin, end), which lies inside one block; durable after the thread's
-/// next fence. The range is held.
-Expected<void> Volume::Core::zero_in_block(InodeState& state, std::uint64_t begin,
-                                           std::uint64_t end) {
+/// Zeroes what is written of [begin, end); durable after the thread's next fence. The range is
+/// held.
+Expected<void> Volume::Core::zero_written(InodeState& state, std::uint64_t begin,
+                                          std::uint64_t end) {
     if (begin >= end) return {};
-    std::vector<Mapping> block;
+    std::vector<Mapping> pieces;
     {
         const Shared lock{state.mutex};
         const auto inode = TRY(read_inode(state));
-        block = TRY(Extents(units_, inode).map(begin / kBlockBytes, begin / kBlockBytes + 1));
+        pieces = TRY(Extents(units_, inode).map(begin / kBlockBytes, blocks_of(end)));
     }
-    if (!block[0].is_written()) return {};
-    return region_.zero(block[0].start_block * kBlockBytes + begin % kBlockBytes, end - begin);
+    for (const Mapping& piece : pieces) {
+        if (!piece.is_written()) continue;
+        const std::uint64_t piece_begin = piece.file_block * kBlockBytes;
+        const std::uint64_t from = std::max(begin, piece_begin);
+        const std::uint64_t to = std::min(end, piece.end() * kBlockBytes);
+        TRY(region_.zero(piece.start_block * kBlockBytes + (from - piece_begin), to - from));
+    }
+    return {};
+}
+
+/// Bytes of [old_end, new_end), behind the end of the file, that become readable, or that somebody
+/// else may read: zeros. They may hold anything in the last block, and in the rest of a unit that
+/// somebody has mapped. As zero_written.
+Expected<void> Volume::Core::zero_from_end(InodeState& state, std::uint64_t old_end,
+                                           std::uint64_t new_end) {
+    // A device may be writing to the last block.
+    const std::uint64_t block_end = round_up(old_end, kBlockBytes);
+    const bool kept = old_end < block_end && is_pinned(state, block_end - kBlockBytes, block_end);
+    return zero_written(state, kept ? block_end : old_end,
+                        std::min(new_end, round_up(old_end, map_unit_bytes())));
 }
 
 /// Zeroes the parts of `range` that are less than a block.
 Expected<void> Volume::Core::zero_edges(InodeState& state, const HeldRange& range) {
     const std::uint64_t head_end = std::min(round_up(range.begin, kBlockBytes), range.end);
-    TRY(zero_in_block(state, range.begin, head_end));
-    return zero_in_block(state, std::max(head_end, round_down(range.end, kBlockBytes)), range.end);
+    TRY(zero_written(state, range.begin, head_end));
+    return zero_written(state, std::max(head_end, round_down(range.end, kBlockBytes)), range.end);
 }
 
 /// ENOSPC before anything changed, where that can be known.

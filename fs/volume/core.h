@@ -281,7 +281,8 @@ private:
     Expected<void> with_range(InodeState& state, HeldRange range,
                               Expected<void> (*refuse)(const media::Inode&),
                               const std::function<Expected<void>(const HeldRange&)>& operation);
-    Expected<void> zero_in_block(InodeState& state, std::uint64_t begin, std::uint64_t end);
+    Expected<void> zero_written(InodeState& state, std::uint64_t begin, std::uint64_t end);
+    Expected<void> zero_from_end(InodeState& state, std::uint64_t old_end, std::uint64_t new_end);
     Expected<void> prepare_cut(InodeState& state, const HeldRange& range);
     Expected<void> cut_range(InodeState& state, const HeldRange& range);
     Expected<void> zero_edges(InodeState& state, const HeldRange& range);
@@ -413,7 +414,6 @@ private:
                                  Restoration& restoration);
     Expected<bool> restore_step(InodeState& state, UnitPart& part, std::uint64_t blocks,
                                 std::uint64_t to);
-    Expected<void> zero_from_end(InodeState& state, std::uint64_t old_end, std::uint64_t new_end);
     // pinning.cc
     pin::Pin* find_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
     Expected<PinAnswer> give_pin(pin::Pin& pin, const pin::Owner& to);

@@ -276,31 +276,4 @@ Expected<bool> Volume::Core::restore_step(InodeState& state, UnitPart& part, std
     return true;
 }
 
-/// Bytes of [old_end, new_end), behind the end of the file, that become readable: zeros. They may
-/// hold anything in the last block, and in the rest of a unit that somebody has mapped. The range
-/// is held; durable after the thread's next fence.
-Expected<void> Volume::Core::zero_from_end(InodeState& state, std::uint64_t old_end,
-                                           std::uint64_t new_end) {
-    std::uint64_t at = old_end;
-    const std::uint64_t stop = std::min(new_end, round_up(old_end, map_unit_bytes()));
-    // A device may be writing there.
-    const std::uint64_t block_end = round_up(old_end, kBlockBytes);
-    if (at < block_end && is_pinned(state, block_end - kBlockBytes, block_end)) at = block_end;
-    if (at >= stop) return {};
-    std::vector<Mapping> pieces;
-    {
-        const Shared lock{state.mutex};
-        const auto inode = TRY(read_inode(state));
-        pieces = TRY(Extents(units_, inode).map(at / kBlockBytes, blocks_of(stop)));
-    }
-    for (const Mapping& piece : pieces) {
-        if (!piece.is_written()) continue;
-        const std::uint64_t from = std::max(at, piece.file_block * kBlockBytes);
-        const std::uint64_t to = std::min(stop, piece.end() * kBlockBytes);
-        TRY(region_.zero(piece.start_block * kBlockBytes + (from - piece.file_block * kBlockBytes),
-                         to - from));
-    }
-    return {};
-}
-
 }  // namespace pinfs

@@ -98,15 +98,14 @@ Expected<void> Volume::Core::populate(InodeState& state, std::uint64_t begin_byt
 /// is held. Fenced with the record that follows.
 Expected<void> Volume::Core::zero_behind_end(InodeState& state, std::uint64_t begin_bytes,
                                              std::uint64_t end_bytes) {
-    const Shared lock{state.mutex};
-    const auto inode = TRY(read_inode(state));
-    const std::uint64_t end = round_up(inode.size, kBlockBytes);
-    if (inode.size == end || end > end_bytes || inode.size < begin_bytes) return {};
-    if (is_pinned(state, end - kBlockBytes, end)) return {};
-    const auto tail = TRY(Extents(units_, inode).map(end / kBlockBytes - 1, end / kBlockBytes));
-    if (!tail[0].is_written()) return {};
-    return region_.zero(tail[0].start_block * kBlockBytes + inode.size % kBlockBytes,
-                        end - inode.size);
+    std::uint64_t size = 0;
+    {
+        const Shared lock{state.mutex};
+        size = TRY(read_inode(state)).size;
+    }
+    const std::uint64_t end = round_up(size, kBlockBytes);
+    if (end > end_bytes || size < begin_bytes) return {};
+    return zero_from_end(state, size, end);
 }
 
 Expected<std::vector<Extent>> Volume::Core::extents_of(InodeState& state, std::uint64_t begin_bytes,
