@@ -198,7 +198,8 @@ bool is_read_only(const std::string& mountpoint) {
 }
 
 /// What inodes took goes back to the system when the kernel forgets them. Left to itself, malloc
-/// keeps in each arena twice as much as the largest piece that was ever freed.
+/// keeps in each arena twice as much as the largest piece that was ever freed; told so, it would
+/// map and unmap each buffer of a moved unit.
 void keep_little_memory() {
     mallopt(M_TRIM_THRESHOLD, 256 << 10);
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
