@@ -20,6 +20,8 @@ using media::kTableHasPending;
 constexpr std::uint64_t kNone = UINT64_MAX;
 constexpr std::uint64_t kChunksMax = std::uint64_t{1} << 29;  // 2^33 slots
 constexpr unsigned kAllUsed = 0xffff;
+// What set_entry may log: every index block above the chunk, and the root.
+constexpr std::size_t kEntryLogBytes = (media::kTableLevelsMax + 1) * media::kBlockBytes;
 
 /// Chunks below one entry of a node at `level`.
 constexpr std::uint64_t chunks_per_entry(std::uint32_t level) {
@@ -36,6 +38,7 @@ T& as(std::span<std::byte> bytes) {
 }
 
 bool entry_has_free(std::uint64_t entry) { return entry == 0 || (entry & kTableHasFree) != 0; }
+bool entry_has_pending(std::uint64_t entry) { return (entry & kTableHasPending) != 0; }
 
 }  // namespace
 
@@ -227,7 +230,8 @@ Expected<void> Table::set_entry(space::Change& change, std::uint64_t chunk, std:
             continue;
         }
         const bool has_free = std::ranges::any_of(index.entries, entry_has_free);
-        below = offset | (has_free ? kTableHasFree : 0) | ((old | below) & kTableHasPending);
+        const bool has_pending = std::ranges::any_of(index.entries, entry_has_pending);
+        below = offset | (has_free ? kTableHasFree : 0) | (has_pending ? kTableHasPending : 0);
     }
     if (path.entry[path.levels] != below) {
         auto* root = TRY(edit_root(change));
@@ -316,6 +320,7 @@ Expected<void> Table::release(space::Change& change, std::uint64_t number) {
     if (header.used == 1) {
         TRY(set_entry(change, chunk, 0));
         change.free_block(offset);
+        if (entry_has_pending(path.entry[0])) change.after_commit([this] { --hints_; });
     } else if (was_full) {
         TRY(set_entry(change, chunk, path.entry[0] | kTableHasFree));
     }
@@ -333,30 +338,64 @@ Expected<void> Table::set_pending(space::Change& change, std::uint64_t number, b
         offset_in(path.entry[0]), media::kChunkMagic, sizeof(media::ChunkHeader))));
     header.pending =
         static_cast<std::uint16_t>(pending ? header.pending | bit : header.pending & ~bit);
-    // Hints are set when needed and stay: a later mount clears them by looking.
-    if (pending && (path.entry[0] & kTableHasPending) == 0)
-        TRY(set_entry(change, chunk, path.entry[0] | kTableHasPending));
+    // A hint stays when nothing is pending any more: taking it away each time would cost more than
+    // all mounts pay that look there in vain.
+    if (!pending || entry_has_pending(path.entry[0])) return {};
+    TRY(set_entry(change, chunk, path.entry[0] | kTableHasPending));
+    change.after_commit([this] { ++hints_; });
     return {};
 }
 
-Expected<void> Table::pending_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
-                                    const std::function<void(std::uint64_t)>& visit) {
-    if (entry == 0 || (entry & kTableHasPending) == 0) return {};
+bool Table::hinted_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
+                         std::uint64_t from, const std::function<bool(const Hinted&)>& visit,
+                         const std::function<void(const Error&)>& damaged) {
+    if (!entry_has_pending(entry) || base + chunks_per_entry(level + 1) <= from) return true;
     if (level == 0) {
-        const auto header = TRY(read_chunk(nullptr, offset_in(entry), base));
-        for (unsigned slot = 1; slot < kChunkSlots; ++slot)
-            if ((header.pending >> slot & 1) != 0) visit(base * kChunkSlots + slot);
-        return {};
+        const auto header = read_chunk(nullptr, offset_in(entry), base);
+        if (!header) damaged(header.error());
+        return !header || visit({base, entry, *header});
     }
     media::TableIndex index;
-    TRY(read_index(nullptr, offset_in(entry), level, index));
+    if (const auto read = read_index(nullptr, offset_in(entry), level, index); !read) {
+        damaged(read.error());
+        return true;
+    }
     for (std::uint64_t i = 0; i < kTableFanOut; ++i)
-        TRY(pending_below(index.entries[i], level - 1, base + i * chunks_per_entry(level), visit));
-    return {};
+        if (!hinted_below(index.entries[i], level - 1, base + i * chunks_per_entry(level), from,
+                          visit, damaged))
+            return false;
+    return true;
 }
 
-Expected<void> Table::for_each_pending(const std::function<void(std::uint64_t)>& visit) {
-    return pending_below(root_.root, root_.levels, 0, visit);
+void Table::for_each_pending(const std::function<void(std::uint64_t)>& visit,
+                             const std::function<void(const Error&)>& damaged) {
+    hints_ = 0;
+    const auto visit_chunk = [&](const Hinted& hinted) {
+        ++hints_;
+        for (unsigned slot = 1; slot < kChunkSlots; ++slot)
+            if ((hinted.header.pending >> slot & 1) != 0) visit(hinted.chunk * kChunkSlots + slot);
+        return true;
+    };
+    hinted_below(root_.root, root_.levels, 0, 0, visit_chunk, damaged);
+}
+
+Expected<std::optional<std::uint64_t>> Table::drop_idle_hints(space::Change& change,
+                                                              std::uint64_t from) {
+    std::optional<std::uint64_t> next;
+    Expected<void> result;
+    const auto visit_chunk = [&](const Hinted& hinted) {
+        if (hinted.header.pending != 0) return true;
+        if (!change.has_room(kEntryLogBytes)) {
+            next = hinted.chunk;
+            return false;
+        }
+        result = set_entry(change, hinted.chunk, hinted.entry & ~kTableHasPending);
+        if (result) change.after_commit([this] { --hints_; });
+        return result.has_value();
+    };
+    hinted_below(root_.root, root_.levels, 0, from, visit_chunk, [](const Error&) {});
+    TRY(result);
+    return next;
 }
 
 Expected<void> Table::used_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,

@@ -56,7 +56,15 @@ public:
     Expected<void> set_pending(space::Change& change, std::uint64_t number, bool pending);
 
     /// Visits numbers of pending slots. Follows the hints: its cost is theirs, not the table's.
-    Expected<void> for_each_pending(const std::function<void(std::uint64_t)>& visit);
+    /// What cannot be read is passed over, and shown to `damaged`.
+    void for_each_pending(const std::function<void(std::uint64_t)>& visit,
+                          const std::function<void(const Error&)>& damaged);
+    /// Chunks with a hint, as far as seen: those that for_each_pending visited, and later ones.
+    [[nodiscard]] std::uint64_t hints() const { return hints_; }
+    /// Takes hints of chunks away in which nothing is pending, as many as one change holds, in
+    /// order from chunk `from` on. Where to go on; nothing if it came to the end.
+    Expected<std::optional<std::uint64_t>> drop_idle_hints(space::Change& change,
+                                                           std::uint64_t from);
     /// Visits all slots in use. Its cost is the table's.
     Expected<void> for_each(const std::function<Expected<void>(const Slot&)>& visit);
     /// The first chunk from index `from` on. Every unit on the way is read and shown to `seen`;
@@ -87,8 +95,16 @@ private:
     Expected<void> set_entry(space::Change& change, std::uint64_t chunk, std::uint64_t entry);
     Expected<void> shrink_root(space::Change& change);
     Expected<media::TableRoot*> edit_root(space::Change& change);
-    Expected<void> pending_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
-                                 const std::function<void(std::uint64_t)>& visit);
+    struct Hinted {
+        std::uint64_t chunk;
+        std::uint64_t entry;
+        media::ChunkHeader header;
+    };
+    /// Follows the hints from chunk `from` on, until `visit` says false. Whether it came to the
+    /// end.
+    bool hinted_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
+                      std::uint64_t from, const std::function<bool(const Hinted&)>& visit,
+                      const std::function<void(const Error&)>& damaged);
     Expected<void> used_below(std::uint64_t entry, std::uint32_t level, std::uint64_t base,
                               const std::function<Expected<void>(const Slot&)>& visit);
     std::optional<Chunk> next_chunk_below(
@@ -112,6 +128,7 @@ private:
     media::TableRoot root_{};  // as committed
     std::uint64_t rotor_ = 0;  // last number handed out; 0 where numbers come back early
     std::uint64_t used_ = 0;
+    std::uint64_t hints_ = 0;
 };
 
 }  // namespace pinfs::inode

@@ -114,7 +114,7 @@ Expected<void> Volume::Core::mount() {
     TRY(restore_files());
     TRY(load_bad_blocks());
     if (!read_only_) {
-        TRY(find_pending());
+        find_pending();
         TRY(settle_bad_blocks());
     }
     {
@@ -125,12 +125,6 @@ Expected<void> Volume::Core::mount() {
     report_.bytes_read = units_.bytes_read();
     if (options_.background && !read_only_) TRY(start_background());
     return {};
-}
-
-/// Inodes that a crash, or an unmount before this, left to be finished.
-Expected<void> Volume::Core::find_pending() {
-    const TableLock lock{inodes_.mutex()};
-    return inodes_.for_each_pending([&](std::uint64_t ino) { pending_.push_back(Ino{ino}); });
 }
 
 /// Edits the state block in a change of its own; the lock of the inode table is not held.
@@ -184,7 +178,7 @@ Expected<void> Volume::Core::unmount() {
     TRY(finish_pending());
     // Unlinked files that were known to the kernel until now.
     states_.drop_all();
-    TRY(find_pending());
+    find_pending();
     return mark_clean();
 }
 
@@ -197,6 +191,7 @@ Expected<void> Volume::Core::hand_over() {
 /// What is pending is finished first. An unlinked file that is still open stays pending on media.
 Expected<void> Volume::Core::mark_clean() {
     TRY(finish_pending());
+    TRY(drop_idle_hints(0));
     return edit_state([](media::State& state) {
         state.mounted = 0;
         state.unmount_seconds = now().seconds;
@@ -221,7 +216,7 @@ Expected<void> Volume::Core::set_read_only(bool read_only) {
     if (!marked) read_only_ = true;
     TRY(marked);
     if (!records_known_) TRY(load_records());
-    TRY(find_pending());
+    find_pending();
     if (!options_.background) return {};
     const auto started = start_background();
     if (!started) read_only_ = true;

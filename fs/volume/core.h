@@ -229,7 +229,6 @@ private:
     // core.cc
     Expected<void> mark_mounted();
     Expected<void> mark_clean();
-    Expected<void> find_pending();
     Expected<void> edit_state(const std::function<void(media::State&)>& edit);
     /// Region offset of the inode, remembered; before the lock of the inode table is taken.
     Expected<std::uint64_t> locate(InodeState& state);
@@ -464,6 +463,8 @@ private:
     void tell_media_error(const InodeState& state, std::uint64_t begin_bytes,
                           std::uint64_t end_bytes);
     // pending.cc
+    void find_pending();
+    Expected<void> drop_idle_hints(std::uint64_t tolerated);
     void abandoned(Ino ino);
     Expected<void> free_orphan(Ino ino);
     Expected<void> finish_one(Ino ino);

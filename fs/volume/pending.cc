@@ -3,6 +3,7 @@
 // Work that no caller waits for: freeing unlinked inodes, finishing cuts that a crash interrupted,
 // writing times, giving memory back. One thread does it; the pending bits on media make mount go on
 // with it.
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <chrono>
@@ -22,8 +23,37 @@ constexpr auto kPeriod = std::chrono::seconds{5};  // of lazy times: SPEC 6.1
 constexpr auto kForgetDelay = std::chrono::milliseconds{20};
 /// Log bytes that freeing an inode needs beside its blocks: slot, chunk, index nodes.
 constexpr std::size_t kFreeLogBytes = 4 * kBlockBytes;
+/// Chunks of inodes that a mount after a crash may look into though nothing waits there.
+constexpr std::uint64_t kIdleHintsMax = 1024;
 
 }  // namespace
+
+/// Inodes that a crash, or an unmount before this, left to be finished. What is damaged stays as it
+/// is: its blocks are nobody's until it is repaired.
+void Volume::Core::find_pending() {
+    const TableLock lock{inodes_.mutex()};
+    inodes_.for_each_pending(
+        [&](std::uint64_t ino) { pending_.push_back(Ino{ino}); },
+        [](const Error& error) {
+            spdlog::error(
+                "{}: unlinked files and cuts that wait there are not finished; repair it "
+                "with fsck.pinfs -y",
+                error.message());
+        });
+}
+
+/// Where more chunks than `tolerated` have hints: the next mount is to look only where something is
+/// pending.
+Expected<void> Volume::Core::drop_idle_hints(std::uint64_t tolerated) {
+    for (std::optional<std::uint64_t> chunk = 0; chunk;) {
+        const TableLock lock{inodes_.mutex()};
+        if (inodes_.hints() <= tolerated) return {};
+        Change one = change(space::Reserve::use);
+        chunk = TRY(inodes_.drop_idle_hints(one, *chunk));
+        TRY(one.commit());
+    }
+    return {};
+}
 
 void Volume::Core::abandoned(Ino ino) {
     {
@@ -152,7 +182,8 @@ void Volume::Core::background() {
             lock.unlock();
             try {
                 for (const Ino ino : inodes) (void)write_lazy_times(ino);
-                (void)settle_bad_blocks();     // an error: in five seconds again
+                (void)settle_bad_blocks();  // an error: in five seconds again
+                (void)drop_idle_hints(kIdleHintsMax);
             } catch (const std::bad_alloc&) {  // times that are left wait for sync or release
             }
             states_.give_back_memory();

@@ -81,6 +81,19 @@ TEST_CASE("an orphan that the kernel knew at unmount is freed by unmount", "[vol
     CHECK(fs->statistics().blocks_free == free);
 }
 
+TEST_CASE("what was unlinked long ago costs no mount anything", "[volume][unit]") {
+    Mounted fs{{.bytes = 16_MiB}};
+    for (int i = 0; i < 1500; ++i)
+        must(fs->make(kRootIno, std::to_string(i), {.mode = S_IFREG | 0644}, kUser));
+    fs.remount();
+    const std::uint64_t read = fs->report().bytes_read;
+    for (int i = 0; i < 1500; i += 3) must(fs->unlink(kRootIno, std::to_string(i)));
+    must(fs->finish_pending());
+    fs.remount();
+    CHECK(fs->report().bytes_read <= read);
+    fs.check_clean();
+}
+
 TEST_CASE("a file without a name is an orphan until it is linked", "[volume][unit]") {
     Mounted fs{{.bytes = 4_MiB}};
     const auto free = fs->statistics().blocks_free;
