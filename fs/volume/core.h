@@ -210,6 +210,7 @@ public:
     // ---- scrub.cc
     Expected<ScrubPiece> scrub(const ScrubPlace& from, const ScrubOptions& options);
     // ---- pending.cc
+    void forget(Ino ino, std::uint64_t count);
     Expected<void> finish_pending();
     [[nodiscard]] Statistics statistics() const;
     /// Waits for pending work to give blocks back; false if there is none.
@@ -466,7 +467,7 @@ private:
     void find_pending();
     Expected<void> drop_idle_hints(std::uint64_t tolerated);
     void abandoned(Ino ino);
-    Expected<void> free_orphan(Ino ino);
+    Expected<bool> free_orphan(Ino ino, std::uint64_t steps_max);
     Expected<void> finish_one(Ino ino);
     void background();
     Expected<void> start_background();  ///< errors: system, where there can be no thread
@@ -523,10 +524,11 @@ private:
 
     // Pending work: inodes to free or to cut, and those with times to write.
     std::mutex pending_mutex_;
-    std::condition_variable pending_changed_;
+    std::condition_variable pending_changed_;  // worker_ waits for it
+    std::condition_variable space_may_come_;   // requests that found no space
     std::deque<Ino> pending_;
     std::vector<Ino> lazy_;
-    bool working_ = false;
+    unsigned working_ = 0;  // threads that finish one
     bool stopping_ = false;
     std::thread worker_;
 };

@@ -48,19 +48,15 @@ void InodeStates::add_lookup(InodeState& state) {
     ++state.lookups;
 }
 
-void InodeStates::forget(Ino ino, std::uint64_t count) {
-    bool orphan = false;
-    std::shared_ptr<InodeState> state;
-    {
-        Shard& shard = shard_of(ino);
-        const std::scoped_lock lock{shard.mutex};
-        const auto found = shard.states.find(ino);
-        if (found == shard.states.end()) return;
-        state = found->second;
-        state->lookups -= std::min(count, state->lookups);
-        orphan = drop_if_unused(shard, *state);
-    }
-    if (orphan) abandoned_(ino);
+bool InodeStates::forget(Ino ino, std::uint64_t count) {
+    std::shared_ptr<InodeState> state;  // goes after the lock
+    Shard& shard = shard_of(ino);
+    const std::scoped_lock lock{shard.mutex};
+    const auto found = shard.states.find(ino);
+    if (found == shard.states.end()) return false;
+    state = found->second;
+    state->lookups -= std::min(count, state->lookups);
+    return drop_if_unused(shard, *state);
 }
 
 void InodeStates::keep_until_forgotten(InodeState& state) {

@@ -87,7 +87,8 @@ public:
     };
 
     void add_lookup(InodeState& state);
-    void forget(Ino ino, std::uint64_t count);
+    /// True if nothing refers to an unlinked inode any more: `abandoned` is not called for it.
+    [[nodiscard]] bool forget(Ino ino, std::uint64_t count);
     /// An unlinked inode that the kernel has, nobody knows how often: any forget takes it back.
     void keep_until_forgotten(InodeState& state);
     /// Counts an open; of the first one `dax` becomes the mode in force. Returns the mode in force.

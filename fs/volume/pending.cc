@@ -61,27 +61,56 @@ void Volume::Core::abandoned(Ino ino) {
         pending_.push_back(ino);
     }
     pending_changed_.notify_all();
+    space_may_come_.notify_all();
+}
+
+/// Nobody waits until the kernel's news is heard, so the thread that brings it frees the inode, if
+/// one step does: to wake another one would cost more than that.
+void Volume::Core::forget(Ino ino, std::uint64_t count) {
+    if (!states_.forget(ino, count)) return;
+    // The kernel is asked by the worker alone: it may have to wait for what this thread serves.
+    if (!worker_.joinable() || options_.supervision.kernel_has) {
+        abandoned(ino);
+        return;
+    }
+    {
+        const std::scoped_lock lock{pending_mutex_};
+        ++working_;
+    }
+    space_may_come_.notify_all();
+    bool done = true;
+    try {
+        done = free_orphan(ino, 1).value_or(true);  // an error: as the worker has it
+    } catch (const std::bad_alloc&) {
+        done = false;
+    }
+    if (!done) abandoned(ino);
+    {
+        const std::scoped_lock lock{pending_mutex_};
+        --working_;
+    }
+    space_may_come_.notify_all();
 }
 
 /// Frees an inode without names that nothing refers to: first its blocks, in as many steps as they
-/// need, then itself.
-Expected<void> Volume::Core::free_orphan(Ino ino) {
+/// need, then itself. False: it needs more of them than `steps_max`.
+Expected<bool> Volume::Core::free_orphan(Ino ino, std::uint64_t steps_max) {
     const Use state = use(ino);
     const auto& kernel_has = options_.supervision.kernel_has;
     if (kernel_has && !states_.is_referenced(*state) && kernel_has(ino)) {
         states_.keep_until_forgotten(*state);
-        return {};
+        return true;
     }
-    for (;;) {
+    for (std::uint64_t step = 0; step < steps_max; ++step) {
         const Exclusive lock{state->mutex};
         LayoutChange layout{*this, *state, TRY(read_inode(*state)), /*with_tables=*/true};
         TRY(layout.prepare());
         Change one = change(space::Reserve::use);
         auto* inode = TRY(edit_inode(one, *state));
-        if (inode->nlink > 0) return {};
+        if (inode->nlink > 0) return true;
         if (states_.is_referenced(*state)) {
             states_.mark_orphan(*state);  // its last reference brings it back here
-            return {};
+            return true;
         }
         const bool has_extents =
             S_ISREG(inode->mode) || (S_ISLNK(inode->mode) && inode->size > media::kInlineBytes);
@@ -111,8 +140,9 @@ Expected<void> Volume::Core::free_orphan(Ino ino) {
         });
         TRY(one.commit());
         inodes_in_use_.fetch_sub(1);
-        return {};
+        return true;
     }
+    return false;
 }
 
 Expected<void> Volume::Core::finish_one(Ino ino) {
@@ -129,7 +159,8 @@ Expected<void> Volume::Core::finish_one(Ino ino) {
         }
         if (cutting && !orphan) TRY(finish_old_cut(*state));
     }
-    return orphan ? free_orphan(ino) : Expected<void>{};
+    if (orphan) TRY(free_orphan(ino, UINT64_MAX));
+    return {};
 }
 
 Expected<void> Volume::Core::finish_pending() {
@@ -165,7 +196,7 @@ void Volume::Core::background() {
         if (!pending_.empty()) {
             const Ino ino = pending_.front();
             pending_.pop_front();
-            working_ = true;
+            ++working_;
             lock.unlock();
             // An error leaves the pending bit on media: the next mount tries again, fsck says why.
             try {
@@ -173,8 +204,8 @@ void Volume::Core::background() {
             } catch (const std::bad_alloc&) {  // the reserve is spent: the same
             }
             lock.lock();
-            working_ = false;
-            pending_changed_.notify_all();
+            --working_;
+            space_may_come_.notify_all();
             continue;
         }
         if (std::chrono::steady_clock::now() >= next_round) {
@@ -218,24 +249,25 @@ void Volume::Core::stop_background() {
         stopping_ = true;
     }
     pending_changed_.notify_all();
+    space_may_come_.notify_all();
     if (worker_.joinable()) worker_.join();
     stop_keeper();
 }
 
 bool Volume::Core::gained_space() {
     std::unique_lock lock{pending_mutex_};
-    if (pending_.empty() && !working_) {
+    if (pending_.empty() && working_ == 0) {
         // After rm the kernel's FORGET is on its way, beside the request that wants the space.
         if (!worker_.joinable() || states_.unopened_orphans() == 0) return false;
-        const bool came = pending_changed_.wait_for(
-            lock, kForgetDelay, [&] { return stopping_ || working_ || !pending_.empty(); });
+        const bool came = space_may_come_.wait_for(
+            lock, kForgetDelay, [&] { return stopping_ || working_ > 0 || !pending_.empty(); });
         if (!came) return false;
     }
     if (!worker_.joinable()) {
         lock.unlock();
         return finish_pending().has_value();
     }
-    pending_changed_.wait(lock, [&] { return stopping_ || (pending_.empty() && !working_); });
+    space_may_come_.wait(lock, [&] { return stopping_ || (pending_.empty() && working_ == 0); });
     return !stopping_;
 }
 

@@ -44,7 +44,7 @@ Expected<Entry> Volume::lookup(Ino parent, std::string_view name) {
 }
 void Volume::forget(Ino ino, std::uint64_t count) {
     const MustFinish finish;
-    core_->states().forget(ino, count);
+    core_->forget(ino, count);
 }
 Expected<Entry> Volume::make(Ino parent, std::string_view name, const NewInode& inode,
                              Caller caller) {
