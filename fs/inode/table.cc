@@ -81,7 +81,7 @@ Expected<void> Table::read_index(const journal::Transaction* staged, std::uint64
         std::memcpy(&out, bytes, sizeof out);
         return {};
     }
-    TRY(units_.read_block(offset, identity(), std::as_writable_bytes(std::span{&out, 1})));
+    TRY(units_.look_into_block(offset, identity(), std::as_writable_bytes(std::span{&out, 1})));
     if (out.header.level != level) return fail(Cause::media_corrupt, offset);
     return {};
 }

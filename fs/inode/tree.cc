@@ -70,7 +70,7 @@ Expected<void> Tree::read_node(std::uint64_t offset, unsigned level, std::byte* 
     if (staged != nullptr)
         std::memcpy(out, staged, kBlockBytes);
     else
-        TRY(units_.read_block(offset, identity(), {out, kBlockBytes}));
+        TRY(units_.look_into_block(offset, identity(), {out, kBlockBytes}));
     const BlockHeader& header = header_of(out);
     if (header.level != level || header.used_bytes == 0 ||
         (level > 1 && header.used_bytes % sizeof(TreeIndexEntry) != 0))

@@ -150,7 +150,10 @@ Expected<void> Change::commit() {
         const MustFinish actions;
         for (const auto& action : actions_) action();
     }
-    for (const BlockRun run : freed_) allocator_.release(run);
+    for (const BlockRun run : freed_) {
+        units_.forget(run);
+        allocator_.release(run);
+    }
     return {};
 }
 

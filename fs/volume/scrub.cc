@@ -233,6 +233,7 @@ private:
 
 Expected<ScrubPiece> Volume::Core::scrub(const ScrubPlace& from, const ScrubOptions& options) {
     TRY(admit_read());
+    units_.forget_all();
     return Scrubber{*this, from, options}.run();
 }
 

@@ -78,6 +78,48 @@ TEST_CASE("a unit that ends as it began is not written", "[journal][unit]") {
     CHECK(must(layers.journal().replay(true)).last_sequence == before);
 }
 
+TEST_CASE("a block that is only looked into is summed once, one that is to change each time",
+          "[journal][unit]") {
+    Layers layers{1_MiB};
+    journal::Units& units = layers.units();
+    constexpr journal::BlockIdentity kIdentity{
+        .kind = media::BlockKind::table_index, .owner = 7, .generation = 0};
+    const std::uint64_t offset = place(layers, 0);
+    {
+        Transaction transaction{units};
+        transaction.create_block(offset, kIdentity, 1);
+        transaction.create(place(layers, 1), 256);  // what leads to it
+        must(layers.journal().commit(transaction, {}));
+    }
+    std::array<std::byte, kBlockBytes> block{};
+    must(units.look_into_block(offset, kIdentity, block));
+    layers.memory()[offset + 1000] ^= std::byte{1};
+    CHECK(units.look_into_block(offset, kIdentity, block));
+
+    const auto refused = [&](const Expected<void>& read) {
+        return !read && read.error().cause == Cause::bad_checksum && read.error().offset == offset;
+    };
+    CHECK(refused(units.read_block(offset, kIdentity, block)));
+    CHECK(!Transaction{units}.edit_block(offset, kIdentity));
+    SECTION("a block that was freed is summed again") {
+        units.forget({offset / kBlockBytes, 1});
+        CHECK(refused(units.look_into_block(offset, kIdentity, block)));
+    }
+    SECTION("so is each one for a scrub") {
+        units.forget_all();
+        CHECK(refused(units.look_into_block(offset, kIdentity, block)));
+    }
+    SECTION("and all of them when very much is freed") {
+        units.forget({0, std::uint64_t{1} << 40});
+        CHECK(refused(units.look_into_block(offset, kIdentity, block)));
+    }
+    SECTION("whose it is, is seen each time") {
+        constexpr journal::BlockIdentity kOther{
+            .kind = media::BlockKind::table_index, .owner = 8, .generation = 0};
+        CHECK(units.look_into_block(offset, kOther, block).error().cause == Cause::bad_magic);
+    }
+}
+
 TEST_CASE("a dropped transaction leaves media as it was", "[journal][unit]") {
     Layers layers{1_MiB};
     const std::vector<std::byte> before{layers.memory().begin(), layers.memory().end()};
