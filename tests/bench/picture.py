@@ -16,17 +16,29 @@ def score(result):
     return result["at_most"] / ratio if result["at_most"] else None
 
 
+def names_of(row):
+    """What each result is called: with its peer where several are of the same figure."""
+    whats = [result["what"] for result in row["results"]]
+    return [
+        f"{row['row']}  {result['what']}"
+        + (f", beside {result['beside'].rsplit(' ', 1)[0]}" if whats.count(result["what"]) > 1 else "")
+        for result in row["results"]
+    ]
+
+
 def draw(rows, path):
     """Bars for all results with a target, of `rows` as in build/bench/*.json, to an SVG file."""
     import matplotlib  # pylint: disable=import-outside-toplevel
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
+    matplotlib.rcParams["svg.hashsalt"] = "pinfs"
     from matplotlib import pyplot  # pylint: disable=import-outside-toplevel
 
     bars = [
-        (f"{row['row']}  {result['what']}", score(result), f"{result['ratio']:.2f} ({result['target']})")
+        (name, score(result), f"{result['ratio']:.2f} ({result['target']})")
         for row in rows
-        for result in row["results"]
+        for name, result in zip(names_of(row), row["results"])
         if score(result)
     ]
     figure, axes = pyplot.subplots(figsize=(10, 1 + 0.22 * len(bars)))
@@ -36,7 +48,7 @@ def draw(rows, path):
         width = widths[place]
         axes.text(width, place, f" {text} ", va="center", ha="left" if width >= 0 else "right", fontsize=7)
     axes.set_yticks(range(len(bars)), [name for name, _, _ in bars], fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.axvline(0, color="black", linewidth=1)
     ticks = range(-4, 5)
     axes.set_xticks(ticks, [f"{2**tick:g}" if tick >= 0 else f"1/{2**-tick}" for tick in ticks])
@@ -45,5 +57,5 @@ def draw(rows, path):
     machine = rows[0]["machine"]
     axes.set_title(f"pinfs beside its peers; Linux {machine['kernel'].split('-')[0]}, {machine['processors']} processors", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

@@ -433,7 +433,7 @@ Effort effort() {
                 .use_every = 4,
                 .recovery_every = 50,
                 .pairs = SIZE_MAX,
-                .triples = 30'000,
+                .triples = 10'000,
                 .scale = 20};
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return {.per_fence_max = 20,
