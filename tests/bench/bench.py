@@ -138,13 +138,14 @@ def _median(values):
     return statistics.median(values)
 
 
-def fio(path, mib, rw, block, jobs, seconds, apart=False):
+def fio(path, mib, rw, block, jobs, seconds, apart=False, bound=False):
     """Operations and bytes a second of fio's psync on one file that is there; of several jobs all do
-    it everywhere, or each in a part of its own (`apart`)."""
+    it everywhere, or each in a part of its own (`apart`). `bound`: each stays on one processor."""
     part = mib // jobs if apart else mib
     output = run(
         *("fio", "--name=bench", f"--filename={path}", f"--size={part}m", f"--rw={rw}"),
         *([f"--offset_increment={part}m"] if apart else []),
+        *([f"--cpus_allowed=0-{jobs - 1}", "--cpus_allowed_policy=split"] if bound else []),
         *(f"--bs={block}", f"--numjobs={jobs}", "--thread", "--group_reporting", "--direct=1"),
         *("--ioengine=psync", "--time_based", f"--runtime={int(seconds * 1000)}ms"),
         *("--fallocate=none", "--overwrite=1", "--randrepeat=0", "--norandommap"),

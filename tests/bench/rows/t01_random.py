@@ -27,6 +27,7 @@ def measure(bench):
                         name: lambda peer=peer: fio(
                             peer.root / "file",
                             *(bench.file_mib, "rand" + rw, "4k", jobs, 0.25 if bench.quick else 2),
+                            bound=bool(transport),  # has a queue for each processor
                         )["iops"]
                         / 1000
                         for name, peer in peers.items()
