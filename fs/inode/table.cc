@@ -382,13 +382,14 @@ void Table::for_each_pending(const std::function<void(std::uint64_t)>& visit,
 Expected<std::optional<std::uint64_t>> Table::drop_idle_hints(space::Change& change,
                                                               std::uint64_t from) {
     std::optional<std::uint64_t> next;
+    std::uint64_t seen = 0;
     Expected<void> result;
     const auto visit_chunk = [&](const Hinted& hinted) {
-        if (hinted.header.pending != 0) return true;
-        if (!change.has_room(kEntryLogBytes)) {
+        if (++seen > kTableFanOut || !change.has_room(kEntryLogBytes)) {
             next = hinted.chunk;
             return false;
         }
+        if (hinted.header.pending != 0) return true;
         result = set_entry(change, hinted.chunk, hinted.entry & ~kTableHasPending);
         if (result) change.after_commit([this] { --hints_; });
         return result.has_value();

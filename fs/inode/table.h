@@ -61,8 +61,8 @@ public:
                           const std::function<void(const Error&)>& damaged);
     /// Chunks with a hint, as far as seen: those that for_each_pending visited, and later ones.
     [[nodiscard]] std::uint64_t hints() const { return hints_; }
-    /// Takes hints of chunks away in which nothing is pending, as many as one change holds, in
-    /// order from chunk `from` on. Where to go on; nothing if it came to the end.
+    /// Takes hints of chunks away in which nothing is pending, in order from chunk `from` on, as
+    /// many as one change holds and nobody waits for. Where to go on; nothing: it came to the end.
     Expected<std::optional<std::uint64_t>> drop_idle_hints(space::Change& change,
                                                            std::uint64_t from);
     /// Visits all slots in use. Its cost is the table's.
