@@ -66,7 +66,7 @@ def measure(bench):
 
     began = time.monotonic()
     with contextlib.suppress(RuntimeError):
-        wait_until(is_small, "", seconds=120, step=1)
+        wait_until(is_small, "", seconds=40, step=1)
     dropped = pinfs.memory() - buffers
     yield Result(
         "after drop_caches",
