@@ -5,10 +5,12 @@
 
 #include <sys/vfs.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <thread>
 
 namespace pinfs::test {
 
@@ -21,8 +23,13 @@ public:
             throw std::runtime_error("no temporary directory in " + parent);
     }
     ~TemporaryDirectory() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
+        // A daemon that is just ending may be in the way: once more then, for a second.
+        std::error_code error;
+        for (int tries = 0; tries < 100; ++tries) {
+            std::filesystem::remove_all(path_, error);
+            if (!error) return;
+            std::this_thread::sleep_for(std::chrono::milliseconds{10});
+        }
     }
     TemporaryDirectory(const TemporaryDirectory&) = delete;
     TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
