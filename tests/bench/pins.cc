@@ -200,17 +200,17 @@ ordered_json loads(const char* path, const char* region_path, int rounds) {
 // --- T5 -----------------------------------------------------------------------------------------
 
 ordered_json maps(const char* path, int rounds) {
+    constexpr int kMaps = 50;
     const File file{path};
+    // The first map of a process opens the region and makes the guard.
+    char* mapped = file.map();
+    const int pieces = pieces_in(mapped, file.bytes);
+    file.unmap(mapped);
     std::vector<double> spent;
     std::vector<double> trips;
-    int pieces = 0;
-    for (int round = -1; round < rounds; ++round) {
-        trips.push_back(file.round_trip_microseconds());
-        char* mapped = nullptr;
-        const double one = microseconds_of([&] { mapped = file.map(); });
-        // The first map of a process opens the region and makes the guard.
-        if (round >= 0) spent.push_back(one);
-        pieces = pieces_in(mapped, file.bytes);
+    for (int i = 0; i < rounds * kMaps; ++i) {
+        trips.push_back(microseconds_of([&] { file.ask(); }));
+        spent.push_back(microseconds_of([&] { mapped = file.map(); }));
         file.unmap(mapped);
     }
     return {{"microseconds", median(spent)}, {"pieces", pieces}, {"round_trip", median(trips)}};
@@ -229,19 +229,18 @@ struct Pinned : File {
     }
     void measure() {
         const std::string piece(2 * kBlock, 'x');
-        trips.push_back(round_trip_microseconds());
-        pins.push_back(microseconds_of([&] { unpin(pin(5 * kBlock)); }, 100));
-        double cut = 0;
-        constexpr int kCuts = 50;
-        for (int i = 0; i < kCuts; ++i) {
+        for (int i = 0; i < 100; ++i) {
+            trips.push_back(microseconds_of([&] { ask(); }));
+            pins.push_back(microseconds_of([&] { unpin(pin(5 * kBlock)); }));
+        }
+        for (int i = 0; i < 50; ++i) {
             if (pwrite(number, piece.data(), piece.size(), static_cast<off_t>(bytes)) < 0)
                 throw std::runtime_error("write");
-            cut += microseconds_of([&] {
+            cuts.push_back(microseconds_of([&] {
                 if (ftruncate(number, static_cast<off_t>(bytes)) != 0)
                     throw std::runtime_error("truncate");
-            });
+            }));
         }
-        cuts.push_back(cut / kCuts);
     }
 
     std::vector<struct pinfs_pin> live;
