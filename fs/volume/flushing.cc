@@ -3,6 +3,7 @@
 // fsync of what clients and devices stored past us (SPEC 6.3): flushes the written blocks of maps
 // and pins that somebody may have dirtied.
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "fs/volume/core.h"
@@ -14,6 +15,9 @@ namespace {
 /// Below this a second thread costs more than it brings.
 constexpr std::uint64_t kThreadBytesMin = 32 << 20;
 constexpr std::uint64_t kThreadsMax = 8;
+/// What a thread takes at a time, so that one that has to wait for a processor leaves the rest to
+/// the others.
+constexpr std::uint64_t kPieceBytes = 4 << 20;
 
 }  // namespace
 
@@ -57,19 +61,18 @@ Expected<void> Volume::Core::flush_range(InodeState& state, std::uint64_t begin_
     std::vector<Piece> pieces;
     std::uint64_t bytes = 0;
     for (const Extent& extent : TRY(extents_of(state, begin_bytes, end_bytes, /*holes_too=*/true)))
-        for (std::uint64_t at = 0; at < extent.bytes; at += kThreadBytesMin) {
-            pieces.push_back(
-                {extent.region_offset + at, std::min(kThreadBytesMin, extent.bytes - at)});
+        for (std::uint64_t at = 0; at < extent.bytes; at += kPieceBytes) {
+            pieces.push_back({extent.region_offset + at, std::min(kPieceBytes, extent.bytes - at)});
             bytes += pieces.back().bytes;
         }
     static const std::uint64_t kCores = std::thread::hardware_concurrency();
-    const auto shares = static_cast<std::size_t>(
-        std::max<std::uint64_t>(std::min({bytes / kThreadBytesMin, kCores, kThreadsMax}), 1));
+    const std::uint64_t threads = std::min({bytes / kThreadBytesMin, kCores, kThreadsMax});
     std::mutex failed_mutex;
     Expected<void> result;
+    std::atomic<std::size_t> next{0};
     // A fence orders the flushes of its own thread only.
-    const auto work = [&](std::size_t share) {
-        for (std::size_t i = share; i < pieces.size(); i += shares) {
+    const auto work = [&] {
+        for (std::size_t i = next++; i < pieces.size(); i = next++) {
             const auto flushed = region_.flush(pieces[i].offset, pieces[i].bytes);
             const std::scoped_lock lock{failed_mutex};
             if (!flushed) result = flushed;
@@ -77,17 +80,12 @@ Expected<void> Volume::Core::flush_range(InodeState& state, std::uint64_t begin_
         region_.fence();
     };
     std::vector<std::thread> others;
-    std::size_t begun = 1;
-    for (; begun < shares; ++begun) {
-        try {
-            others.reserve(shares);
-            others.emplace_back(work, begun);
-        } catch (const std::exception&) {
-            break;  // no thread, or no memory for one: this one does what is left
-        }
+    try {
+        while (others.size() + 1 < threads) others.emplace_back(work);
+    } catch (const std::exception&) {
+        // No thread, or no memory for one: those that there are do it all.
     }
-    work(0);
-    for (; begun < shares; ++begun) work(begun);
+    work();
     for (std::thread& other : others) other.join();
     return result;
 }
