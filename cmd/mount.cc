@@ -199,8 +199,10 @@ bool is_read_only(const std::string& mountpoint) {
 
 /// What inodes took goes back to the system when the kernel forgets them. Left to itself, malloc
 /// keeps in each arena twice as much as the largest piece that was ever freed; told so, it would
-/// map and unmap each buffer of a moved unit.
+/// map and unmap each buffer of a moved unit. Of arenas but the first, malloc_trim leaves all that
+/// is free at the end: 21 MiB were seen after 200,000 inodes.
 void keep_little_memory() {
+    mallopt(M_ARENA_MAX, 1);
     mallopt(M_TRIM_THRESHOLD, 256 << 10);
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
 }
