@@ -128,7 +128,9 @@ class Machine:
             out.mkdir(parents=True, exist_ok=True)
             status = pathlib.Path(directory) / "status"
             initramfs = make_initramfs(self.kernel, version, command, directory)
-            words = ["qemu-system-x86_64", "-machine", "q35,nvdimm=on", "-accel", "tcg,thread=multi"]
+            # The processors take turns in one thread. In two, one that waits for a lock of the kernel's
+            # takes QEMU's own from the one that has it and interrupts another: minutes for seconds.
+            words = ["qemu-system-x86_64", "-machine", "q35,nvdimm=on", "-accel", "tcg,thread=single"]
             # Without what software emulates slowly.
             words += ["-cpu", "max,-erms,-la57", "-smp", "2", "-nodefaults", "-no-reboot"]
             words += ["-m", f"{self.memory_mib},slots=8,maxmem=64G", "-display", "none"]

@@ -5,6 +5,7 @@ Lists, settings and packages live in a directory of the caller's: nothing of the
 need be root, and apt checks the signatures as ever.
 """
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -96,8 +97,15 @@ KERNELS = {
 def kernel(version, cache):
     """The directory of a kernel, with boot/ and lib/modules/ as Debian has them."""
     directory = pathlib.Path(cache) / f"linux-{version}"
-    if directory.exists():
-        return directory
+    os.makedirs(cache, exist_ok=True)
+    with open(pathlib.Path(cache) / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.exists():
+            _fetch_kernel(version, cache, directory)
+    return directory
+
+
+def _fetch_kernel(version, cache, directory):
     suite_name, newest, beginning, parts = KERNELS[version]
     suite = Suite(suite_name, pathlib.Path(cache) / suite_name)
     image = suite.what_it_needs(newest, beginning)
@@ -107,4 +115,3 @@ def kernel(version, cache):
     if below_usr.exists():
         (directory / "lib").mkdir(exist_ok=True)
         below_usr.rename(directory / "lib/modules")
-    return directory

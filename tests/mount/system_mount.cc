@@ -334,7 +334,7 @@ TEST_CASE("options of pinfs's own stay as they are in a remount", "[mount][syste
 }
 
 TEST_CASE("a region that cannot be written is mounted read-only, and only if it is clean",
-          "[mount][system]") {
+          "[mount][system][read-only region]") {
     System::get();
     KernelMount mounted;
     mounted.mount();
