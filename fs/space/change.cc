@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <mutex>
 #include <set>
 
@@ -16,6 +17,7 @@ namespace {
 constexpr std::size_t kGroupLogBytesMax = media::kGroupBlocks / 8 + 256;
 /// And when a few scattered bits change.
 constexpr std::size_t kRunLogBytes = 64;
+constexpr std::uint64_t kWordBits = 64;
 
 template <class Visit>
 void for_each_group(BlockRun run, const Visit& visit) {
@@ -102,18 +104,26 @@ Expected<void> Change::mark(std::uint64_t group, bool to_used, const std::vector
         Expected<void> marked;
         for_each_group(run, [&](std::uint64_t of, BlockRun piece) {
             if (of != group) return;
-            for (std::uint64_t b = piece.begin; b < piece.end(); ++b) {
-                const std::uint64_t bit = b % media::kGroupBlocks;
-                auto& byte = block.bitmap[bit / 8];
-                const auto mask = static_cast<std::uint8_t>(1u << (bit % 8));
-                if (((byte & mask) != 0) == to_used) {
+            // By words: a file's surplus of blocks is given back at each release.
+            for (std::uint64_t at = piece.begin; at < piece.end();) {
+                const std::uint64_t bit = at % media::kGroupBlocks;
+                const std::uint64_t count =
+                    std::min<std::uint64_t>(kWordBits - bit % kWordBits, piece.end() - at);
+                const std::uint64_t mask = UINT64_MAX >> (kWordBits - count) << bit % kWordBits;
+                media::u8* const place = &block.bitmap[bit / kWordBits * sizeof(std::uint64_t)];
+                std::uint64_t word = 0;
+                std::memcpy(&word, place, sizeof word);
+                if (((to_used ? word : ~word) & mask) != 0) {
                     marked = fail(Cause::media_corrupt, offset);
                     return;
                 }
-                byte = static_cast<std::uint8_t>(byte ^ mask);
+                word ^= mask;
+                std::memcpy(place, &word, sizeof word);
+                const std::uint64_t more_free = to_used ? 0 - count : count;
                 auto& in_run = block.run_free[bit / media::kRunBlocks];
-                in_run = static_cast<std::uint16_t>(to_used ? in_run - 1 : in_run + 1);
-                block.free_blocks = to_used ? block.free_blocks - 1 : block.free_blocks + 1;
+                in_run = static_cast<std::uint16_t>(in_run + more_free);
+                block.free_blocks = static_cast<std::uint32_t>(block.free_blocks + more_free);
+                at += count;
             }
         });
         TRY(std::move(marked));

@@ -120,12 +120,13 @@ class Bench:
 
     def medians(self, cases, rounds=None):
         """`cases`: name -> function that gives a figure, or a dictionary of figures. Every round
-        calls each once, so that what else the machine does meets all of them. Gives name ->
+        calls each once, every other one from the last to the first, so that what else the machine
+        does, and what one leaves behind for the next, meets all of them. Gives name ->
         median, or name -> dictionary of medians. `rounds`: at most so many."""
         figures = {name: [] for name in cases}
-        for _ in range(min(self.rounds, rounds or self.rounds)):
-            for name, measure in cases.items():
-                figures[name].append(measure())
+        for number in range(min(self.rounds, rounds or self.rounds)):
+            for name in list(cases) if number % 2 == 0 else reversed(cases):
+                figures[name].append(cases[name]())
         return {name: _median(values) for name, values in figures.items()}
 
     def tool(self, name):

@@ -81,7 +81,7 @@ TEST_CASE("a sandbox ends with its command's status, or one of env's", "[mount][
 
 TEST_CASE("a sandbox passes signals on and is gone after them", "[mount][sandbox]") {
     const std::string command = "trap 'echo got it; exit 9' INT; echo $PINFS_MOUNT; sleep 9 & wait";
-    const Ran ran = run({"timeout", "-s", "INT", "1", std::string{PINFS_COMMAND_DIR} + "/pinfs",
+    const Ran ran = run({"timeout", "-s", "INT", "3", std::string{PINFS_COMMAND_DIR} + "/pinfs",
                          "sandbox", "--", "sh", "-c", command});
     CAPTURE(ran.out, ran.err);
     CHECK(ran.status == 124);  // timeout's own

@@ -26,7 +26,7 @@ def measure(bench):
                     {
                         name: lambda peer=peer: fio(
                             peer.root / "file",
-                            *(bench.file_mib, "rand" + rw, "4k", jobs, 0.25 if bench.quick else 2),
+                            *(bench.file_mib, "rand" + rw, "4k", jobs, 0.25 if bench.quick else 1.5),
                             bound=bool(transport),  # has a queue for each processor
                         )["iops"]
                         / 1000

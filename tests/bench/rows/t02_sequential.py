@@ -16,7 +16,7 @@ def measure(bench):
         medians = bench.medians(
             {
                 name: lambda peer=peer: fio(
-                    peer.root / "file", bench.file_mib, rw, "1m", 1, 0.25 if bench.quick else 2
+                    peer.root / "file", bench.file_mib, rw, "1m", 1, 0.25 if bench.quick else 1.5
                 )["bytes"]
                 / 1e9
                 for name, peer in peers.items()
