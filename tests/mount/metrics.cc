@@ -236,7 +236,8 @@ TEST_CASE("stats refuses what it cannot show in one sentence", "[mount][metrics]
     const std::string unmounting =
         "$0 stats --interval 0.1 $1 & sleep 0.3;"
         "until $0 umount $1 2>/dev/null; do sleep 0.05; done; wait $!";
-    const Ran live = run({"sh", "-c", unmounting, PINFS_COMMAND_DIR "/pinfs", mounted.root()});
+    const Ran live =
+        run({"sh", "-c", unmounting, std::string{PINFS_COMMAND_DIR} + "/pinfs", mounted.root()});
     CHECK(live.status == 32);
     CHECK(live.err == "pinfs stats: " + mounted.root() + " is mounted no more\n");
 }
