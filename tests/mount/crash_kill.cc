@@ -475,5 +475,6 @@ TEST_CASE("kill -9 under load loses nothing that had returned", "[mount][crash]"
     std::printf("%llu seeds from %llu: %llu operations had returned\n",
                 static_cast<unsigned long long>(count), static_cast<unsigned long long>(first),
                 static_cast<unsigned long long>(operations));
-    CHECK(operations > 10 * count);
+    // An emulated processor is slow.
+    CHECK(operations > (std::getenv("PINFS_IN_GUEST") != nullptr ? 10 : 100) * count);
 }

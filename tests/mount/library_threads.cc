@@ -9,6 +9,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <pinfs.hpp>
@@ -178,7 +179,8 @@ TEST_CASE("sixteen threads share a context while a file changes under its maps",
         shared.done = true;
         for (std::thread& thread : threads) thread.join();
         CHECK(shared.trouble.first() == "");
-        CHECK(shared.rounds > 10);
+        // An emulated processor is slow.
+        CHECK(shared.rounds > (std::getenv("PINFS_IN_GUEST") != nullptr ? 10 : 100));
         INFO(shared.rounds);
         // All ended: nothing is in the way.
     }
