@@ -12,8 +12,10 @@ std::shared_ptr<InodeState> InodeStates::use(Ino ino) {
     Shard& shard = shard_of(ino);
     const std::scoped_lock lock{shard.mutex};
     auto found = shard.states.find(ino);
-    if (found == shard.states.end())
+    if (found == shard.states.end()) {
         found = shard.states.emplace(ino, std::make_shared<InodeState>(ino)).first;
+        shard.most = std::max(shard.most, shard.states.size());
+    }
     ++found->second->users;
     return found->second;
 }
@@ -132,21 +134,22 @@ void InodeStates::drop_all() {
 }
 
 void InodeStates::give_back_memory() {
-    constexpr std::size_t kBucketsMin = 8192;  // fewer are not worth it
+    constexpr std::size_t kStatesMin = 2048;  // fewer are not worth it
     std::size_t states = 0;
-    std::size_t buckets = 0;  // as many as there ever were states
+    std::size_t most = 0;
     for (Shard& shard : shards_) {
         const std::scoped_lock lock{shard.mutex};
         states += shard.states.size();
-        buckets += shard.states.bucket_count();
+        most += shard.most;
     }
     // While states still go, nearly every page has one that lives.
     const bool settled = states >= last_states_ / 8 * 7;
     last_states_ = states;
-    if (!settled || buckets < kBucketsMin || states > buckets / 4) return;
+    if (!settled || most < kStatesMin || states > most / 4) return;
     for (Shard& shard : shards_) {
         const std::scoped_lock lock{shard.mutex};
-        shard.states.rehash(0);
+        shard.states.rehash(kBucketsMin);
+        shard.most = shard.states.size();
     }
     // Without being told, malloc keeps what was freed between things that live.
     malloc_trim(0);

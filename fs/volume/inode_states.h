@@ -122,9 +122,14 @@ public:
     [[nodiscard]] std::vector<Ino> all() const;
 
 private:
+    /// Of a shard's table. With fewer it would grow through sizes that malloc keeps when they are
+    /// freed, for each thread, among what comes and goes (the thread caches of glibc, up to 1 KiB).
+    static constexpr std::size_t kBucketsMin = 257;
     struct Shard {
+        Shard() { states.rehash(kBucketsMin); }
         mutable std::mutex mutex;
         std::unordered_map<Ino, std::shared_ptr<InodeState>> states;
+        std::size_t most = 0;  // at once, since memory was last given back
     };
     Shard& shard_of(Ino ino) { return shards_[std::hash<Ino>{}(ino) >> 32 & (kShards - 1)]; }
     std::shared_ptr<InodeState> use(Ino ino);

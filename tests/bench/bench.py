@@ -7,10 +7,11 @@ A row is a module of tests/bench/rows with ROW, TITLE and measure(bench), which 
 import dataclasses
 import functools
 import json
+import os
 import statistics
 import time
 
-from mounts import Unavailable, run
+from mounts import Scratch, Unavailable, run
 
 
 @dataclasses.dataclass
@@ -55,13 +56,73 @@ def beside(what, unit, medians, peer, **target):
     return Result(what, ours, unit, f"{peer} {theirs:.1f}", ours / theirs, **target)
 
 
+def used_bytes(root):
+    room = os.statvfs(root)
+    return (room.f_blocks - room.f_bfree) * room.f_frsize
+
+
+class ManyFiles:
+    """A region of 64 GiB with many files of 4 KiB. It is made when a row first asks for it and kept
+    for the next row, because that takes a minute; of a million files it takes 4 GiB of memory, so
+    the last row that mounts it removes it."""
+
+    def __init__(self, build, count):
+        self.count = count
+        self._build = build
+        self._scratch = None
+        self._mount = None
+        self._space = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    @property
+    def mount(self):
+        """Not started, and clean; to be left like this."""
+        if self._mount is None:
+            self._make()
+        return self._mount
+
+    @property
+    def space(self):
+        """Bytes in use, of the empty region and of the full one."""
+        if self._space is None:
+            self._make()
+        return self._space
+
+    def _make(self):
+        self._scratch = Scratch(self._build).__enter__()
+        mount = self._scratch.pinfs("64G", "--sparse")
+        empty = used_bytes(mount.root)
+        fill(self._scratch, mount.root, self.count)
+        self._space = empty, used_bytes(mount.root)
+        mount.stop()
+        mount.check()
+        self._mount = mount
+
+    def remove(self):
+        if self._scratch is not None:
+            self._scratch.close()
+        self._scratch = self._mount = None
+
+
+def fill(scratch, root, count):
+    """So many files of 4 KiB, in directories."""
+    run(scratch.build / "tests/bench_names", "fill", root, count, 4096, min(count // 10, 1000))
+
+
 class Bench:
-    """`quick`: figures that only show that all of it works. Peers are made when first asked for."""
+    """`quick`: figures that only show that all of it works. Peers are made when first asked for;
+    `many_files` is shared with other rows."""
 
     FILE_MIB = 512
 
-    def __init__(self, scratch, quick, rounds):
+    def __init__(self, scratch, many_files, quick, rounds):
         self.scratch = scratch
+        self.many_files = many_files
         self.quick = quick
         self.rounds = rounds
         self.file_mib = 32 if quick else self.FILE_MIB

@@ -3,19 +3,22 @@
 
 import re
 
-from bench import Result
-from mounts import run
+from bench import Result, fill
 
 ROW = "T11"
 TITLE = "mount after kill -9, of many files and of few"
 
 
 def measure(bench):
-    few, many = (100, 2000) if bench.quick else (10_000, 1_000_000)
+    few, many = (100 if bench.quick else 10_000), bench.many_files.count
     null = bench.scratch.served(
         "null", bench.tool("null_server"), bench.scratch.image("null", 1), start=False
     )
-    pinfs = {}
+    pinfs = {few: bench.scratch.pinfs("64G", "--sparse"), many: bench.many_files.mount}
+    fill(bench.scratch, pinfs[few].root, few)
+    pinfs[few].kill()
+    pinfs[many].start()
+    pinfs[many].kill()
     read_bytes = {}
 
     def started_null():
@@ -32,10 +35,6 @@ def measure(bench):
         pinfs[files].kill()
         return seconds * 1000
 
-    for files in (few, many):
-        pinfs[files] = bench.scratch.pinfs("8G", "--sparse")
-        run(bench.tool("bench_names"), "fill", pinfs[files].root, files, 0, 100)
-        pinfs[files].kill()
     medians = bench.medians(
         {
             "null": started_null,
@@ -54,3 +53,5 @@ def measure(bench):
             note=f"{read_bytes[files]:,} bytes read",
         )
         pinfs[files].check()
+    pinfs[many].start()
+    pinfs[many].stop()
