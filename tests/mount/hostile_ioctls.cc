@@ -345,9 +345,16 @@ TEST_CASE("who never reads events costs others neither time nor memory", "[mount
         }
     };
     cut(5000);  // threads and their heaps are there now
-    const std::uint64_t before = private_bytes(mounted.daemon());
-    cut(10'000);
-    CHECK(private_bytes(mounted.daemon()) < before + (4 << 20));
+    // A kernel that makes huge pages of memory in use adds some megabytes now and then; what is
+    // kept for each cut would show each time.
+    std::uint64_t least_growth = UINT64_MAX;
+    for (int i = 0; i < 3; ++i) {
+        const std::uint64_t before = private_bytes(mounted.daemon());
+        cut(5000);
+        const std::uint64_t after = private_bytes(mounted.daemon());
+        least_growth = std::min(least_growth, after - std::min(before, after));
+    }
+    CHECK(least_growth < 1 << 20);
     int events = 0;
     while (deaf.event().type != 0) ++events;
     CHECK(events >= 1);
