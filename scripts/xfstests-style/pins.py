@@ -260,12 +260,17 @@ def count(kind, name=None):
     return len(items(kind, name))
 
 
-def soon(what, condition, seconds=10):
-    """Prints whether it came true before the time was over."""
+def becomes_true(condition, seconds=10):
+    """Whether it came true before the time was over."""
     end = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < end:
         time.sleep(0.01)
-    print(f"{what}: {'yes' if true else 'NO'}", flush=True)
+    return true
+
+
+def soon(what, condition, seconds=10):
+    """Prints whether it came true before the time was over."""
+    print(f"{what}: {'yes' if becomes_true(condition, seconds) else 'NO'}", flush=True)
 
 
 def free_blocks():

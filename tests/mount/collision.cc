@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,7 +240,13 @@ TEST_CASE("3.9: a device that outlives its owner writes into no other file",
         const bool cut =
             becomes_true([&] { return truncate(mounted.path("mine").c_str(), 0) == 0; });
         CHECK(cut);
+        const auto has_room = [&] {
+            struct statvfs room {};
+            return statvfs(mounted.root().c_str(), &room) == 0 &&
+                   room.f_bfree * room.f_frsize > least_to_fill(mounted);
+        };
         for (int fills = 0; fills < 3; ++fills) {
+            CHECK(becomes_true(has_room));
             const Filling filling{mounted};
             CHECK(filling.bytes() > least_to_fill(mounted));
             std::this_thread::sleep_for(std::chrono::milliseconds{20});
