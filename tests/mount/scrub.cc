@@ -274,7 +274,7 @@ TEST_CASE("a scrub beside writers complains of nothing", "[mount][scrub]") {
         });
     int rounds = 0;
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{5};
-    while (std::chrono::steady_clock::now() < end) {
+    while (rounds < 3 || std::chrono::steady_clock::now() < end) {
         const Ran ran =
             run({"pinfs", "scrub", rounds++ % 2 == 0 ? "--data" : "--json", mounted.root()});
         INFO(ran.out << ran.err);
@@ -282,7 +282,6 @@ TEST_CASE("a scrub beside writers complains of nothing", "[mount][scrub]") {
     }
     stop = true;
     for (std::thread& writer : writers) writer.join();
-    CHECK(rounds > 2);
     mounted.unmount();
     mounted.check();
 }
