@@ -53,5 +53,6 @@ def measure(bench):
             note=f"{read_bytes[files]:,} bytes read",
         )
         pinfs[files].check()
+    # Clean again, for the next row.
     pinfs[many].start()
     pinfs[many].stop()
