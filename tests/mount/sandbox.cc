@@ -99,7 +99,8 @@ TEST_CASE("a sandbox that is killed is gone all the same", "[mount][sandbox]") {
 TEST_CASE("a sandbox whose daemon died is gone all the same", "[mount][sandbox]") {
     const Ran ran = sandbox(
         "echo $PINFS_MOUNT; kill -KILL $(grep -sl -F $(dirname $PINFS_MOUNT)/region "
-        "/proc/[0-9]*/maps | head -1 | cut -d/ -f3); while stat -f $PINFS_MOUNT/. 2>&-; do :; done");
+        "/proc/[0-9]*/maps | head -1 | cut -d/ -f3); while stat -f $PINFS_MOUNT/. 2>&-; do :; "
+        "done");
     CAPTURE(ran.out, ran.err);
     CHECK(ran.status == 0);
     CHECK(is_gone(first_line(ran.out)));
