@@ -40,6 +40,9 @@ public:
         static System system;
         return system;
     }
+    ~System() { umount2(directory_.path().c_str(), MNT_DETACH); }
+    System(const System&) = delete;
+    System& operator=(const System&) = delete;
     void write_fstab(const std::string& lines) { write_file(fstab_, lines); }
 
 private:
