@@ -10,6 +10,7 @@
 // to the reply, and it alone knows about RWF_NOAPPEND.
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -29,15 +30,22 @@ struct FreeMemory {
     void operator()(std::byte* memory) const { std::free(memory); }
 };
 
-/// Memory for the answer of this thread's request, kept from one to the next. Throws bad_alloc.
+/// Memory for the answer of this thread's request, kept from one to the next; a large answer lies
+/// in a huge page, where there are any: the kernel looks each page of it up, and finds those of one
+/// huge page faster. (An answer is copied there, and not handed over where it lies: a copy of ours
+/// that meets a bad page ends in EIO, one of the kernel's ends the kernel.) Throws bad_alloc.
 std::span<std::byte> answer_buffer(std::size_t bytes) {
+    constexpr std::size_t kHugeBytes = kRunBlocks * kBlockBytes;
     thread_local std::unique_ptr<std::byte, FreeMemory> memory;
     thread_local std::size_t capacity = 0;
     if (capacity < bytes) {
-        const std::size_t wanted = round_up(bytes, kBlockBytes);
-        memory.reset(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, wanted)));
+        const bool huge = bytes >= kHugeBytes / 4;
+        const std::size_t unit = huge ? kHugeBytes : kBlockBytes;
+        const std::size_t wanted = round_up(bytes, unit);
+        memory.reset(static_cast<std::byte*>(std::aligned_alloc(unit, wanted)));
         capacity = memory ? wanted : 0;
         if (!memory) throw std::bad_alloc{};
+        if (huge) madvise(memory.get(), wanted, MADV_HUGEPAGE);
     }
     return {memory.get(), bytes};
 }
@@ -67,10 +75,10 @@ void describe_open_file(Edge& edge, Ino ino, fuse_file_info& file, bool dax) {
     if (edge.ledger != nullptr) edge.ledger->opened(file.fh, ino);
 }
 
-/// Ends an open, once.
-void close_file(Edge& edge, Ino ino, std::uint64_t handle) {
+/// Ends an open, once; whether blocks may have gone with it.
+bool close_file(Edge& edge, Ino ino, std::uint64_t handle) {
     // A daemon that is no more may have come so far with the same request.
-    if (edge.ledger == nullptr || edge.ledger->closed(handle)) edge.volume.release(ino);
+    return (edge.ledger == nullptr || edge.ledger->closed(handle)) && edge.volume.release(ino);
 }
 
 OpenFor purpose_of(int flags) {
@@ -198,18 +206,11 @@ void on_flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) noexcept {
 
 void on_release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) noexcept {
     Edge& edge = edge_of(req);
-    const auto blocks = [&]() -> std::uint64_t {
-        const auto attributes = guarded([&] { return edge.volume.attributes(Ino{ino}); });
-        return attributes ? attributes->blocks : 0;
-    };
-    const bool wrote = (file->flags & O_ACCMODE) != O_RDONLY;
-    const std::uint64_t before = wrote ? blocks() : 0;
     guarded([&]() -> Expected<void> {
         edge.volume.drop_leases({.ino = Ino{ino}, .handle = file->fh});
-        close_file(edge, Ino{ino}, file->fh);
+        if (close_file(edge, Ino{ino}, file->fh)) edge.invalidator.attributes(Ino{ino});
         return {};
     });
-    if (wrote && blocks() != before) edge.invalidator.attributes(Ino{ino});
     fuse_reply_err(req, 0);
 }
 

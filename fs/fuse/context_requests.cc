@@ -138,8 +138,13 @@ Answer reload(ContextRequest& request) {
 Answer unpin(ContextRequest& request) {
     const auto words = TRY(request.get<pinfs_ioc_pin_name>());
     TRY(require_zeros(words.reserved));
-    return request.edge.volume.unpin(owner_of(request.req, TRY(request.context())), words.id,
-                                     words.generation);
+    Volume& volume = request.edge.volume;
+    const std::uint64_t context = TRY(request.context());
+    // Who the process is need not be asked for a pin of the context.
+    const auto ended = volume.unpin({.context = context, .process = {}, .uid = 0, .command = {}},
+                                    words.id, words.generation);
+    if (ended || ended.error().cause != Cause::no_such_record) return ended;
+    return volume.unpin(owner_of(request.req, context), words.id, words.generation);
 }
 
 Answer pin_extents(ContextRequest& request) {

@@ -20,6 +20,7 @@ std::uint64_t seal_word(std::uint32_t checksum, std::size_t log_bytes) {
 
 /// Bytes apart below which two differences become one record: a record's own head costs as much.
 constexpr std::size_t kJoinBytes = sizeof(media::LogRecord) + 8;
+constexpr std::size_t kLookBytes = 128;  // compared at once
 
 template <class T>
 void append(std::vector<std::byte>& log, const T& value) {
@@ -49,6 +50,10 @@ std::uint32_t append_differences(std::vector<std::byte>& log, std::uint64_t offs
     while (at < size) {
         if (same(at)) {
             at += 8;
+            // Most of a block is as it was.
+            while (size - at >= kLookBytes &&
+                   std::memcmp(before.data() + at, after.data() + at, kLookBytes) == 0)
+                at += kLookBytes;
             continue;
         }
         std::size_t end = at + 8;

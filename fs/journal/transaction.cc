@@ -2,12 +2,39 @@
 #include "fs/journal/transaction.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include "fs/format/lane.h"
 
 namespace pinfs::journal {
+
+namespace {
+
+/// Blocks that no transaction of this thread uses now: as many as most changes stage.
+struct Spare {
+    std::array<std::unique_ptr<std::byte[]>, 16> blocks;
+    std::size_t count = 0;
+};
+thread_local Spare spare;
+
+/// Bytes that may hold anything.
+UnitMemory memory_of(std::size_t bytes) {
+    std::byte* const memory = bytes == kBlockBytes && spare.count > 0
+                                  ? spare.blocks[--spare.count].release()
+                                  : new std::byte[bytes];
+    return {memory, GiveUnitBack{bytes}};
+}
+
+}  // namespace
+
+void GiveUnitBack::operator()(std::byte* unit) const noexcept {
+    std::unique_ptr<std::byte[]> memory{unit};
+    if (bytes == kBlockBytes && spare.count < spare.blocks.size())
+        spare.blocks[spare.count++] = std::move(memory);
+}
 
 Transaction::Staged* Transaction::find(std::uint64_t offset) {
     const auto it = std::ranges::find(staged_, offset, &Staged::offset);
@@ -18,7 +45,8 @@ Transaction::Staged& Transaction::add(std::uint64_t offset, std::size_t bytes) {
     Staged& staged = staged_.emplace_back();
     staged.offset = offset;
     staged.bytes = static_cast<std::uint32_t>(bytes);
-    staged.after = std::make_unique<std::byte[]>(bytes);
+    staged.after = memory_of(bytes);
+    std::memset(staged.after.get(), 0, bytes);
     return staged;
 }
 
@@ -27,9 +55,9 @@ template <class Read>
 Expected<std::span<std::byte>> Transaction::stage(std::uint64_t offset, std::size_t bytes,
                                                   const Read& read) {
     if (Staged* staged = find(offset)) return std::span{staged->after.get(), staged->bytes};
-    auto after = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    auto after = memory_of(bytes);
     TRY(read(std::span{after.get(), bytes}));
-    auto before = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    auto before = memory_of(bytes);
     std::memcpy(before.get(), after.get(), bytes);
     Staged& staged = staged_.emplace_back();
     staged.offset = offset;

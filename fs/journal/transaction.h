@@ -16,6 +16,14 @@
 
 namespace pinfs::journal {
 
+/// Keeps a block for the thread's next transaction: of that size malloc itself keeps none for a
+/// thread.
+struct GiveUnitBack {
+    std::size_t bytes = 0;
+    void operator()(std::byte* unit) const noexcept;
+};
+using UnitMemory = std::unique_ptr<std::byte[], GiveUnitBack>;
+
 class Transaction {
 public:
     explicit Transaction(const Units& units) : units_{units} {}
@@ -50,8 +58,8 @@ private:
         std::uint32_t bytes = 0;
         bool fresh = false;  // written in place before the commit point
         bool whole = false;  // no `before`: log all bytes
-        std::unique_ptr<std::byte[]> after;
-        std::unique_ptr<std::byte[]> before;
+        UnitMemory after;
+        UnitMemory before;
     };
     Staged* find(std::uint64_t offset);
     template <class Read>

@@ -64,11 +64,13 @@ Expected<bool> Volume::Core::open(Ino ino, OpenFor purpose) {
     return states_.open(*state, dax);
 }
 
-void Volume::Core::release(Ino ino) {
+bool Volume::Core::release(Ino ino) {
     const Use state = use(ino);
-    if (!states_.close(*state) || read_only_) return;
+    if (!states_.close(*state) || read_only_) return false;
     if (state->lazy_time_ns.load() != 0) (void)write_lazy_times(ino);
-    if (state->preallocated.load()) (void)trim_preallocation(*state);
+    if (!state->preallocated.load()) return false;
+    (void)trim_preallocation(*state);
+    return true;
 }
 
 Expected<void> Volume::Core::trim_preallocation(InodeState& state) {

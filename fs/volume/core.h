@@ -137,7 +137,7 @@ public:
     Expected<void> drop_capability(InodeState& state);
     // ---- content.cc
     Expected<bool> open(Ino ino, OpenFor purpose);
-    void release(Ino ino);
+    bool release(Ino ino);
     Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
                                bool noted);
     Expected<std::size_t> write(Ino ino, std::uint64_t offset_bytes,

@@ -90,9 +90,9 @@ Expected<void> Volume::remove_attribute(Ino ino, std::string_view name) {
     return core_->remove_attribute(ino, name);
 }
 Expected<bool> Volume::open(Ino ino, OpenFor purpose) { return core_->open(ino, purpose); }
-void Volume::release(Ino ino) {
+bool Volume::release(Ino ino) {
     const MustFinish finish;
-    core_->release(ino);
+    return core_->release(ino);
 }
 Expected<std::size_t> Volume::read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
                                    bool noted) {

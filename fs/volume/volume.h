@@ -229,8 +229,8 @@ public:
     /// Counts an open; true if DAX mode is in force for it (SPEC 1.2): the mode changes only while
     /// the file is open nowhere. Errors: immutable, append_only.
     Expected<bool> open(Ino ino, OpenFor purpose = OpenFor::reading);
-    /// Ends one open; the last one gives back preallocated blocks.
-    void release(Ino ino);
+    /// Ends one open; the last one gives back preallocated blocks. Whether there may have been any.
+    bool release(Ino ino);
     /// Bytes read: fewer than asked at the end of the file. Holes and unwritten blocks read as
     /// zeros. The access time advances as the mount's policy has it, unless `noted` is false.
     Expected<std::size_t> read(Ino ino, std::uint64_t offset_bytes, std::span<std::byte> out,
