@@ -238,17 +238,19 @@ Part Round::part_of(const Finding& finding) {
 }
 
 // By what two rounds are told apart. Which blocks are lost changes with every attempt; that is no
-// progress as long as something else is wrong.
+// progress as long as something else is wrong. A lane's state may be set right early, by its
+// checksum, or last, with the totals.
 std::string looks_of(const CheckReport& report) {
     std::string space;
+    std::string lanes;
     std::string others;
     for (const Finding& finding : report.findings) {
-        const bool of_space = finding.kind == FindingKind::lane_state_damaged ||
-                              (finding.kind > FindingKind::group_damaged &&
-                               finding.kind <= FindingKind::block_not_allocated);
-        (of_space ? space : others) += finding.text + '\n';
+        const bool of_space = finding.kind > FindingKind::group_damaged &&
+                              finding.kind <= FindingKind::block_not_allocated;
+        const bool of_lanes = finding.kind == FindingKind::lane_state_damaged;
+        (of_space ? space : of_lanes ? lanes : others) += finding.text + '\n';
     }
-    std::string looks = others.empty() ? space : others;
+    std::string looks = (others.empty() ? space : others) + lanes;
     const CheckTotals& totals = report.totals;
     for (const std::uint64_t count :
          {totals.directories, totals.files, totals.records, totals.lanes_sealed})
