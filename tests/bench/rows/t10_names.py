@@ -14,7 +14,7 @@ def measure(bench):
     count = 1000 if bench.quick else 100_000
     already = 10_000 if bench.quick else 1_000_000
     # Fewer files, as a rate is what counts of them: theirs would take most of the time.
-    slower = {"fuse2fs": 40, "bindfs": 8}
+    slower = {"fuse2fs": 20, "bindfs": 4}
 
     def phases(directory, files):
         answer = run(bench.tool("bench_names"), "time", directory, files).stdout
