@@ -85,11 +85,11 @@ Expected<PinAnswer> Volume::Core::pin(OpenFile file, const PinRequest& request) 
 pin::Pin* Volume::Core::find_pin(const pin::Owner& who, std::uint64_t id,
                                  std::uint64_t generation) {
     pin::Reference* const found = registry_.reference(id);
-    const bool is_its = found != nullptr && found->kind == pin::ReferenceKind::pin &&
-                        found->state != pin::ReferenceState::gone &&
-                        found->generation == generation &&
-                        (found->owner.context != 0 ? found->owner.context == who.context
-                                                   : found->owner.process == who.process);
+    const bool is_its =
+        found != nullptr && found->kind == pin::ReferenceKind::pin &&
+        found->state != pin::ReferenceState::gone && found->generation == generation &&
+        (found->owner.context != 0 ? found->owner.context == who.context
+                                   : who.process.pid != 0 && found->owner.process == who.process);
     return is_its ? found : nullptr;
 }
 
