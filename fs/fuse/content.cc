@@ -33,7 +33,7 @@ struct FreeMemory {
 /// Memory for the answer of this thread's request, kept from one to the next; a large answer lies
 /// in a huge page, where there are any: the kernel looks each page of it up, and finds those of one
 /// huge page faster. (An answer is copied there, and not handed over where it lies: a copy of ours
-/// that meets a bad page ends in EIO, one of the kernel's ends the kernel.) Throws bad_alloc.
+/// that meets a bad page ends in EIO, one of the kernel's may end the kernel.) Throws bad_alloc.
 std::span<std::byte> answer_buffer(std::size_t bytes) {
     constexpr std::size_t kHugeBytes = kRunBlocks * kBlockBytes;
     thread_local std::unique_ptr<std::byte, FreeMemory> memory;
