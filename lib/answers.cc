@@ -208,6 +208,13 @@ Place anywhere(const pinfs_ioc_region& region) {
     return place;
 }
 
+Place part_of(const Place& place, std::uint64_t begin, std::uint64_t length_bytes) {
+    Place part = place;
+    part.begin = begin;
+    part.end = std::min(place.end, up(end_of(begin, length_bytes), place.unit_bytes));
+    return part;
+}
+
 int check_page(unsigned request, const Place& place, const Page& page) {
     if (page.count > page.room.size())
         return senseless(request, "%u extents where %zu fit", page.count, page.room.size());

@@ -43,6 +43,8 @@ Place units_of(const pinfs_ioc_region& region, std::uint64_t offset_bytes,
                std::uint64_t length_bytes);
 /// Of a pin, whose range the library does not know.
 Place anywhere(const pinfs_ioc_region& region);
+/// Of a place, `length_bytes` from `begin` on, in whole units.
+Place part_of(const Place& place, std::uint64_t begin, std::uint64_t length_bytes);
 
 /// The extents of one answer: from number `first` on, of `total`.
 struct Page {

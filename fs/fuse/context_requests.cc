@@ -149,8 +149,9 @@ Answer unpin(ContextRequest& request) {
 
 Answer pin_extents(ContextRequest& request) {
     const auto words = TRY(layout_words(request));
-    const auto extents = TRY(request.edge.volume.pin_extents(
-        owner_of(request.req, TRY(request.context())), words.id, words.generation));
+    const auto extents = TRY(
+        request.edge.volume.pin_extents(owner_of(request.req, TRY(request.context())), words.id,
+                                        words.generation, words.offset_bytes, words.length_bytes));
     put_extents_page(request, words, extents);
     return {};
 }

@@ -193,7 +193,8 @@ public:
     Expected<PinAnswer> pin(OpenFile file, const PinRequest& request);
     Expected<void> unpin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
     Expected<std::vector<Extent>> pin_extents(const pin::Owner& who, std::uint64_t id,
-                                              std::uint64_t generation);
+                                              std::uint64_t generation, std::uint64_t offset_bytes,
+                                              std::uint64_t length_bytes);
     Expected<PinAnswer> adopt_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation,
                                   const pin::Secret& secret);
     Expected<PinAnswer> transfer_pin(std::uint64_t from, const pin::Owner& to, std::uint64_t id,

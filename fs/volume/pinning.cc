@@ -125,8 +125,12 @@ Expected<void> Volume::Core::unpin(const pin::Owner& who, std::uint64_t id,
 }
 
 Expected<std::vector<Extent>> Volume::Core::pin_extents(const pin::Owner& who, std::uint64_t id,
-                                                        std::uint64_t generation) {
+                                                        std::uint64_t generation,
+                                                        std::uint64_t offset_bytes,
+                                                        std::uint64_t length_bytes) {
     TRY(admit_read());
+    if (length_bytes > UINT64_MAX - kBlockBytes - offset_bytes)
+        return fail(Cause::invalid_argument);
     Ino ino;
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
@@ -135,8 +139,10 @@ Expected<std::vector<Extent>> Volume::Core::pin_extents(const pin::Owner& who, s
         const pin::Pin* const pin = find_pin(who, id, generation);
         if (pin == nullptr) return fail(Cause::no_such_record);
         ino = Ino{pin->ino};
-        begin = pin->begin;
-        end = pin->end;
+        begin = std::max(pin->begin, round_down(offset_bytes, kBlockBytes));
+        end = length_bytes == 0
+                  ? pin->end
+                  : std::min(pin->end, round_up(offset_bytes + length_bytes, kBlockBytes));
     }
     const Use state = use(ino);
     return extents_of(*state, begin, end, /*holes_too=*/false);

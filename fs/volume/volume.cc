@@ -195,8 +195,10 @@ Expected<void> Volume::unpin(const pin::Owner& who, std::uint64_t id, std::uint6
     return core_->unpin(who, id, generation);
 }
 Expected<std::vector<Extent>> Volume::pin_extents(const pin::Owner& who, std::uint64_t id,
-                                                  std::uint64_t generation) {
-    return core_->pin_extents(who, id, generation);
+                                                  std::uint64_t generation,
+                                                  std::uint64_t offset_bytes,
+                                                  std::uint64_t length_bytes) {
+    return core_->pin_extents(who, id, generation, offset_bytes, length_bytes);
 }
 Expected<PinAnswer> Volume::adopt_pin(const pin::Owner& who, std::uint64_t id,
                                       std::uint64_t generation, const pin::Secret& secret) {

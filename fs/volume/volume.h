@@ -306,8 +306,9 @@ public:
     Expected<MapAnswer> map(OpenFile file, const MapRequest& request);
     /// Errors: no_such_record.
     Expected<void> unmap(std::uint64_t context, std::uint64_t id);
-    /// Where a part of a map lies now; its blocks are the map's from then on. Nothing is
-    /// allocated; the range ends at the end of the file. Errors: no_such_record, limit_*.
+    /// Where a part of a map lies now; its blocks are the map's from then on. Holes get blocks, as
+    /// long as there is space; the range ends at the end of the file. Errors: no_such_record,
+    /// limit_*.
     Expected<LayoutAnswer> reload_map(std::uint64_t context, std::uint64_t id,
                                       std::uint64_t offset_bytes, std::uint64_t length_bytes);
     /// fsync has nothing to flush in this part of a map: its owner does that from now on.
@@ -322,8 +323,11 @@ public:
     Expected<PinAnswer> pin(OpenFile file, const PinRequest& request);
     /// By the context that owns it, or `who` as the process that owns it. Errors: no_such_record.
     Expected<void> unpin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation);
+    /// Where the part of a pin that is in this range of the file lies, up to its end if
+    /// `length_bytes` is 0. Errors: no_such_record.
     Expected<std::vector<Extent>> pin_extents(const pin::Owner& who, std::uint64_t id,
-                                              std::uint64_t generation);
+                                              std::uint64_t generation, std::uint64_t offset_bytes,
+                                              std::uint64_t length_bytes);
     /// A recovered pin becomes that of the context of `who`: its owner, or who has the secret.
     /// Errors: no_such_record, not_adoptable.
     Expected<PinAnswer> adopt_pin(const pin::Owner& who, std::uint64_t id, std::uint64_t generation,

@@ -102,7 +102,9 @@ struct pinfs_ioc_extent {
 };
 
 /* LAYOUT: of the file; RELOAD: `id` is a map; PIN_EXTENTS: `id` and `generation` are a pin's, and
- * the range is the pin's own. Extents stand behind the struct, as many as the buffer has room for.
+ * a length of 0 is to its end. Extents stand behind the struct, as many as the buffer has room for.
+ * Each request costs as much as its range has extents: who wants many asks for the first ones, and
+ * for those of parts of the range behind them.
  */
 struct pinfs_ioc_layout {
     uint64_t id;

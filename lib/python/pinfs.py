@@ -304,9 +304,10 @@ class Pin:
 
     def extents(self):
         extents = []
-        page = (_Extent * 256)()
         while True:
-            count = _pin_extents(self._context._context, self.id, self.generation, len(extents), page, 256)
+            room = max(256, len(extents))
+            page = (_Extent * room)()
+            count = _pin_extents(self._context._context, self.id, self.generation, len(extents), page, room)
             if count == 0:
                 return extents
             extents += _extents(page[:count])

@@ -250,8 +250,9 @@ std::vector<Call> looking_calls() {
     add("layout", [](Filled& f) { return done(f.fs->layout(f.scattered, 0, 1_MiB)); });
     add("a lease", [](Filled& f) { return done(f.fs->lease({f.reached, 1}, 0, 0)); });
     add("what is pinned", [](Filled& f) { return done(f.fs->pinned()); });
-    add("extents of a pin",
-        [](Filled& f) { return done(f.fs->pin_extents(f.owner, f.pin.id, f.pin.generation)); });
+    add("extents of a pin", [](Filled& f) {
+        return done(f.fs->pin_extents(f.owner, f.pin.id, f.pin.generation, 0, 0));
+    });
     add("a path", [](Filled& f) -> Expected<void> {
         (void)f.fs->path(f.reached);
         return {};

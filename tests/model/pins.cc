@@ -174,7 +174,7 @@ private:
             if (pinned) {
                 pins_.fetch_add(1);
                 const auto before =
-                    must(fs_->pin_extents(session.owner, pinned->id, pinned->generation));
+                    must(fs_->pin_extents(session.owner, pinned->id, pinned->generation, 0, 0));
                 const std::uint64_t entry = reached_.add(file.ino, before);
                 std::this_thread::yield();
                 const auto now = must(fs_->layout(file.ino, range.offset, range.bytes));

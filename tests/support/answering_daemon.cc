@@ -124,17 +124,23 @@ int AnsweringDaemon::ioctl(unsigned long command, void* buffer) {
 template <class Head>
 void AnsweringDaemon::put_extents(std::span<std::byte> buffer, Head& head, Range range,
                                   std::uint64_t first) {
-    range.end = std::min(range.end, kFileBytes);
-    range.begin = std::min(range.begin, range.end) / kBlock * kBlock;
-    head.total = (blocks_up(range.end) - range.begin) / kBlock;
+    std::vector<pinfs_ioc_extent> extents;
+    for (std::uint64_t at = range.begin / kBlock * kBlock; at < std::min(range.end, kFileBytes);
+         at += kBlock) {
+        const std::uint64_t place = place_of(at / kBlock);
+        if (!extents.empty() &&
+            extents.back().region_offset_bytes + extents.back().length_bytes == place)
+            extents.back().length_bytes += kBlock;
+        else
+            extents.push_back({at, place, kBlock});
+    }
+    looked_at_ += extents.size();
+    head.total = extents.size();
     const std::size_t room =
         std::min(extents_per_page, (buffer.size() - sizeof head) / sizeof(pinfs_ioc_extent));
     head.count = 0;
-    for (std::uint64_t i = first; i < head.total && head.count < room; ++i) {
-        const std::uint64_t block = range.begin / kBlock + i;
-        const pinfs_ioc_extent extent{block * kBlock, place_of(block), kBlock};
-        put(buffer.subspan(sizeof head + head.count++ * sizeof extent), extent);
-    }
+    for (std::uint64_t i = first; i < head.total && head.count < room; ++i)
+        put(buffer.subspan(sizeof head + head.count++ * sizeof extents[i]), extents[i]);
     put(buffer, head);
 }
 
@@ -206,7 +212,9 @@ AnsweringDaemon::Outcome AnsweringDaemon::answer(unsigned request, std::span<std
             if (request == PINFS_IOC_PIN_EXTENTS) {
                 const auto pin = pins_.find(head.id);
                 if (pin == pins_.end()) return refused(ENOENT);
-                range = pin->second;
+                range.begin = std::max(range.begin, pin->second.begin);
+                range.end =
+                    head.length_bytes == 0 ? pin->second.end : std::min(range.end, pin->second.end);
             } else {
                 if (request == PINFS_IOC_RELOAD && !maps_.contains(head.id)) return refused(ENOENT);
                 head.generation = 1;

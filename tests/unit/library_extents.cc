@@ -186,7 +186,7 @@ TEST_CASE("extents as long as the address space make no pieces", "[library][faul
     CHECK(pinfs_unmap(client.context, address, kBlock) == 0);
 }
 
-TEST_CASE("an answer in pages is put together, and anew where its pages do not fit together",
+TEST_CASE("an answer in pages is put together, and anew where the layout moves between them",
           "[library]") {
     Client client;
     std::array<pinfs_extent, 10> extents{};
@@ -199,32 +199,53 @@ TEST_CASE("an answer in pages is put together, and anew where its pages do not f
     CHECK(client.daemon.requests(PINFS_IOC_LAYOUT) == 4);
     for (std::uint64_t i = 0; i < 10; ++i)
         CHECK(extents[i].region_offset_bytes == AnsweringDaemon::place_of(i));
+    int pages = 0;
+    const auto move_at = [&pages](auto is_moved) {
+        return [&pages, is_moved](unsigned request, std::span<std::byte>,
+                                  AnsweringDaemon::Outcome& outcome) {
+            if (request == PINFS_IOC_LAYOUT && is_moved(++pages)) outcome = {-1, ESTALE};
+        };
+    };
 
-    SECTION("a hole was filled between two pages") {
-        int pages = 0;
-        client.daemon.change = changed<pinfs_ioc_layout>(
-            PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.total -= ++pages == 2; });
+    SECTION("it moved once") {
+        client.daemon.change = move_at([](int page) { return page == 2; });
         CHECK(ask() == 10);
         CHECK(extents[9].region_offset_bytes == AnsweringDaemon::place_of(9));
         CHECK(pages == 6);
     }
+    SECTION("it moves all the time") {
+        client.daemon.change = move_at([](int page) { return page % 2 == 0; });
+        CHECK(ask() == -EAGAIN);
+        CHECK(pages == 200);
+    }
+    SECTION("a hole was filled between two pages, ahead of them") {
+        client.daemon.change = changed<pinfs_ioc_layout>(
+            PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.total -= ++pages == 1; });
+        CHECK(ask() == 10);
+        CHECK(extents[9].region_offset_bytes == AnsweringDaemon::place_of(9));
+        CHECK(pages == 4);
+    }
+    SECTION("it never ends") {
+        client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_LAYOUT, [&pages](auto& answer) {
+            answer.head.size_bytes = INT64_MAX;
+            if (++pages == 1) return;
+            answer.head.count = 1;
+            answer.head.total = 2;
+            answer.extents[0] = {(static_cast<std::uint64_t>(pages) + 1) * kBlock,
+                                 AnsweringDaemon::place_of(0), kBlock};
+        });
+        std::vector<pinfs_extent> many(2 * AnsweringDaemon::kRegionBlocks);
+        check_refused(pinfs_layout(client.context, client.daemon.file(), 0, INT64_MAX, many.data(),
+                                   many.size(), nullptr),
+                      "more extents than the region has blocks");
+    }
     SECTION("a page goes back") {
-        int pages = 0;
         client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_LAYOUT, [&pages](auto& answer) {
             if (++pages == 2) answer.extents[0].file_offset_bytes = 0;
         });
-        CHECK(ask() == 10);
-        CHECK(pages == 6);
-    }
-    SECTION("it never ends") {
-        int pages = 0;
-        client.daemon.change = changed<pinfs_ioc_layout>(
-            PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.total -= ++pages % 2 == 0; });
-        CHECK(ask() == -EAGAIN);
-        CHECK(pages < 500);
+        check_refused(ask(), "extent 0 lies outside of the range");
     }
     SECTION("another generation") {
-        int pages = 0;
         client.daemon.change = changed<pinfs_ioc_layout>(
             PINFS_IOC_LAYOUT, [&pages](auto& answer) { answer.head.generation += ++pages == 2; });
         check_refused(ask(), "generation 2");
@@ -237,12 +258,21 @@ TEST_CASE("an answer in pages is put together, and anew where its pages do not f
               10);
         CHECK(pinfs_pin_extents(client.context, pin.id, pin.generation, 8, extents.data(), 10) ==
               2);
-        int pages = 0;
-        client.daemon.change = changed<pinfs_ioc_layout>(
-            PINFS_IOC_PIN_EXTENTS, [&pages](auto& answer) { answer.head.total += ++pages == 2; });
-        check_refused(
-            pinfs_pin_extents(client.context, pin.id, pin.generation, 0, extents.data(), 10),
-            "the layout of a pin has changed");
+        const auto refuse = [&](const char* what, auto change) {
+            client.daemon.change = changed<pinfs_ioc_layout>(PINFS_IOC_PIN_EXTENTS, change);
+            pages = 0;
+            check_refused(
+                pinfs_pin_extents(client.context, pin.id, pin.generation, 0, extents.data(), 10),
+                what);
+        };
+        refuse("10 extents of a pin that has 11",
+               [&pages](auto& answer) { answer.head.total += ++pages == 1; });
+        refuse("a pin has a hole", [&pages](auto& answer) {
+            if (++pages == 2) {
+                answer.head.count = answer.head.total = 1;
+                answer.extents[0] = answer.extents[1];
+            }
+        });
     }
     SECTION("of a file that was cut between two") {
         client.daemon.change =
@@ -256,6 +286,65 @@ TEST_CASE("an answer in pages is put together, and anew where its pages do not f
         REQUIRE(client.map(0, 10, &address) == 0);
         for (std::uint64_t i = 0; i < 10; ++i) CHECK(Client::block_at(address, i) == i);
         CHECK(pinfs_unmap(client.context, address, 10 * kBlock) == 0);
+    }
+}
+
+TEST_CASE("many extents cost the daemon a few looks at each", "[library]") {
+    Client client;
+    constexpr std::uint64_t kBlocks = AnsweringDaemon::kFileBlocks;
+    constexpr std::uint64_t kPiece = AnsweringDaemon::kPieceBegin;  // its number as well
+    constexpr std::uint64_t kPieceBlocks = AnsweringDaemon::kPieceEnd - kPiece;
+    constexpr std::uint64_t kExtents = kBlocks - kPieceBlocks + 1;
+    client.daemon.extents_per_page = 3;
+    std::vector<pinfs_extent> extents(kBlocks);
+    // Those from number `first` on, `count` of them, and nothing behind.
+    const auto check = [&extents](std::uint64_t first, std::uint64_t count) {
+        std::uint64_t wrong = 0;
+        for (std::uint64_t i = 0; i < count; ++i) {
+            const std::uint64_t number = first + i;
+            const std::uint64_t block = number <= kPiece ? number : number + kPieceBlocks - 1;
+            const bool right =
+                extents[i].file_offset_bytes == block * kBlock &&
+                extents[i].region_offset_bytes == AnsweringDaemon::place_of(block) &&
+                extents[i].length_bytes == (number == kPiece ? kPieceBlocks : 1) * kBlock;
+            wrong += right ? 0 : 1;
+        }
+        CHECK(wrong == 0);
+        CHECK(extents[count].length_bytes == 0);
+    };
+
+    SECTION("of a file, however many are wanted") {
+        const std::uint64_t capacity =
+            GENERATE(as<std::uint64_t>{}, 0, 1, 3, 399, 400, 401, 402, 403, 600, 601, 602);
+        CAPTURE(capacity);
+        REQUIRE(pinfs_layout(client.context, client.daemon.file(), 0, kBlocks * kBlock,
+                             extents.data(), capacity, nullptr) == kExtents);
+        check(0, std::min(capacity, kExtents));
+        CHECK(client.daemon.looked_at() < 4 * kExtents);
+    }
+    SECTION("of a map") {
+        void* address = nullptr;
+        REQUIRE(client.map(0, kBlocks, &address) == 0);
+        std::uint64_t wrong = 0;
+        for (std::uint64_t i = 0; i < kBlocks; ++i)
+            wrong += Client::block_at(address, i) == i ? 0 : 1;
+        CHECK(wrong == 0);
+        CHECK(client.daemon.looked_at() < 4 * kExtents);
+        CHECK(pinfs_unmap(client.context, address, kBlocks * kBlock) == 0);
+    }
+    SECTION("of a pin") {
+        struct pinfs_pin pin = PINFS_PIN_INIT;
+        pin.length_bytes = kBlocks * kBlock;
+        REQUIRE(pinfs_pin(client.context, client.daemon.file(), &pin) == 0);
+        const std::uint64_t first = GENERATE(as<std::uint64_t>{}, 0, 1, 399, 400, 401, 600);
+        const std::uint64_t capacity = GENERATE(as<std::uint64_t>{}, 1, 2, 4, 500, 1000);
+        CAPTURE(first, capacity);
+        const std::uint64_t count = std::min(capacity, kExtents - first);
+        REQUIRE(pinfs_pin_extents(client.context, pin.id, pin.generation, first, extents.data(),
+                                  capacity) == static_cast<ssize_t>(count));
+        check(first, count);
+        CHECK(client.daemon.looked_at() < 4 * kExtents);
+        CHECK(pinfs_unpin(client.context, pin.id, pin.generation) == 0);
     }
 }
 
