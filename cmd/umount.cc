@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "cmd/background.h"
 #include "cmd/exit_codes.h"
@@ -41,6 +43,18 @@ std::string why_not(const std::string& mountpoint, int number) {
     }
 }
 
+/// 0 or an errno. Who reads /proc/PID/fd of others, as lsof does, has a file in hand that they may
+/// have closed since: for that moment the kernel takes the mount for one in use.
+int detach_when_idle(const std::string& mountpoint) {
+    constexpr std::chrono::milliseconds kPause{20};
+    int number = EBUSY;
+    for (int tries = 0; number == EBUSY && tries < 6; ++tries) {
+        if (tries > 0) std::this_thread::sleep_for(kPause);
+        number = fuse::detach(mountpoint, fuse::Detach::when_idle);
+    }
+    return number;
+}
+
 }  // namespace
 
 int unmount(const UnmountCommand& command) {
@@ -57,7 +71,9 @@ int unmount(const UnmountCommand& command) {
                                              : fuse::Detach::when_idle;
     const std::string users =
         how == fuse::Detach::when_idle ? users_of(entry->mountpoint, /*writers_only=*/false) : "";
-    const int number = users.empty() ? fuse::detach(entry->mountpoint, how) : EBUSY;
+    const int number = !users.empty()                   ? EBUSY
+                       : how == fuse::Detach::when_idle ? detach_when_idle(entry->mountpoint)
+                                                        : fuse::detach(entry->mountpoint, how);
     if (number == EBUSY && command.read_only_if_busy) {
         ParsedOptions read_only;
         read_only.flags = MS_RDONLY;

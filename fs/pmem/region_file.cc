@@ -253,8 +253,8 @@ std::vector<LockHolder> Region::find_lock_holders(const std::string& path) {
         if (!has_it) return;
         std::string command;
         std::ifstream comm(process + "/comm");
-        std::getline(comm, command);
-        holders.push_back({std::stoi(pid), command});
+        // One that ended meanwhile has it no more.
+        if (std::getline(comm, command)) holders.push_back({std::stoi(pid), command});
     });
     return holders;
 }

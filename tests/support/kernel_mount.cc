@@ -395,12 +395,13 @@ void KernelMount::mount(const std::string& options) {
 
 void KernelMount::unmount() {
     Ran ran = run({"pinfs", "umount", root()});
+    const Ran first = ran;
     // The kernel tells of what was closed just now a little later.
     for (int i = 0; ran.status != 0 && i < 20; ++i) {
         usleep(50'000);
         ran = run({"pinfs", "umount", root()});
     }
-    CAPTURE(ran.out, ran.err);
+    CAPTURE(first.err, ran.out, ran.err);
     REQUIRE(ran.status == 0);
     REQUIRE(!is_mounted());
 }
