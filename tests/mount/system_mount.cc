@@ -508,7 +508,9 @@ TEST_CASE("SIGTERM during an unmount waits for its end", "[mount][system]") {
         REQUIRE(umount2(mounted.root().c_str(), 0) == 0);
         usleep(static_cast<useconds_t>(300 * round));
         kill(daemon, SIGTERM);
-        CHECK(mounted.wait_for_daemon() == 0);
+        const int status = mounted.wait_for_daemon();
+        CAPTURE(mounted.log());
+        CHECK(status == 0);
         CHECK(state_of(mounted) == "clean");
     }
     mounted.check();
