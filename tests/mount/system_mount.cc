@@ -516,6 +516,27 @@ TEST_CASE("SIGTERM during an unmount waits for its end", "[mount][system]") {
     mounted.check();
 }
 
+// The kernel tells of a last close when close(2) has returned: it does so while the connection
+// ends.
+TEST_CASE("an unmount right after closes is no failure", "[mount][system]") {
+    KernelMount mounted;
+    for (int round = 0; round < 40; ++round) {
+        CAPTURE(round);
+        mounted.mount_in_foreground();
+        const std::string path = mounted.path("f");
+        write_file(path, "x");
+        std::vector<int> files;
+        for (int i = 0; i < 500; ++i) files.push_back(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        for (const int file : files) close(file);
+        REQUIRE(umount2(mounted.root().c_str(), 0) == 0);
+        const int status = mounted.wait_for_daemon();
+        CAPTURE(mounted.log());
+        CHECK(status == 0);
+        CHECK(state_of(mounted) == "clean");
+    }
+    mounted.check();
+}
+
 TEST_CASE("user.pinfs names are computed, not listed and cannot be set", "[mount][system]") {
     KernelMount mounted;
     mounted.mount();
