@@ -45,6 +45,8 @@ class Cluster:
 
     def start(self):
         options = ["-D", self.data, "-k", self.data, "-h", ""]
+        # In its directory: of what it has in /dev/shm it leaves two files when it is killed.
+        options += ["-c", "dynamic_shared_memory_type=mmap"]
         with open(self.server_log, "ab") as log:
             self._server = subprocess.Popen(
                 self.words("postgres", *options), stdout=log, stderr=log
