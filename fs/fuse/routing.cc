@@ -70,6 +70,7 @@ Request begun(fuse_req_t req, Operation operation, fuse_ino_t ino, Words... word
                       .size = bytes.size,
                       .pid = caller->pid,
                       .uid = caller->uid,
+                      .came = std::chrono::system_clock::now(),
                       .waited_before_ns = waited_by_this_thread_ns()};
     return request;
 }

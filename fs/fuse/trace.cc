@@ -11,7 +11,6 @@
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -128,10 +127,7 @@ void Trace::answered(const char* operation, const TracedRequest& request, std::u
         if (request.offset != TracedRequest::kNone)
             fmt::format_to(to, " offset={}", request.offset);
         if (request.size != TracedRequest::kNone) fmt::format_to(to, " size={}", request.size);
-        const auto came = std::chrono::system_clock::now() -
-                          std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                              std::chrono::nanoseconds{ns});
-        logger_->log(came, spdlog::source_loc{}, spdlog::level::info,
+        logger_->log(request.came, spdlog::source_loc{}, spdlog::level::info,
                      spdlog::string_view_t{line.data(), line.size()});
     } catch (...) {  // a line is lost, as its number shows
     }

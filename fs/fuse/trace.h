@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <memory>
@@ -31,6 +32,7 @@ struct TracedRequest {
     std::uint64_t size = kNone;
     std::int32_t pid = 0;  ///< thread of the caller; 0: in a pid namespace that is not below ours
     std::uint32_t uid = 0;
+    std::chrono::system_clock::time_point came;
     std::uint64_t waited_before_ns = 0;  ///< waited_by_this_thread_ns() when it came
 };
 

@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
 #include <regex>
@@ -24,8 +25,7 @@ namespace {
 
 using Fields = std::map<std::string, std::string>;
 
-/// The lines of a trace, each checked: its time, its operation as field "operation", and the
-/// others.
+/// The lines of a trace, each checked: fields "time" and "operation", and the others.
 std::vector<Fields> lines_of(const std::string& text) {
     static const std::regex kLine{
         R"((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d) ([a-z_]+) n=\d+ us=\d+\.\d )"
@@ -37,7 +37,7 @@ std::vector<Fields> lines_of(const std::string& text) {
         CAPTURE(line);
         std::smatch parts;
         REQUIRE(std::regex_match(line, parts, kLine));
-        Fields fields{{"operation", parts[2]}};
+        Fields fields{{"time", parts[1]}, {"operation", parts[2]}};
         std::istringstream words{line};
         for (std::string word; words >> word;)
             if (const auto mark = word.find('='); mark != std::string::npos)
@@ -47,10 +47,13 @@ std::vector<Fields> lines_of(const std::string& text) {
     return lines;
 }
 
+/// As the requests came: a line is written when its answer was sent, by when another thread may
+/// have answered the next.
 std::vector<Fields> of_operation(const std::vector<Fields>& lines, const std::string& operation) {
     std::vector<Fields> found;
     for (const Fields& line : lines)
         if (line.at("operation") == operation) found.push_back(line);
+    std::ranges::stable_sort(found, {}, [](const Fields& line) { return line.at("time"); });
     return found;
 }
 
