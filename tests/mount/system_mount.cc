@@ -104,6 +104,13 @@ std::string state_of(const KernelMount& mounted) {
     return ran.out.substr(at, ran.out.find('"', at) - at);
 }
 
+void check_orderly_end(KernelMount& mounted) {
+    const int status = mounted.wait_for_daemon();
+    CAPTURE(mounted.log());
+    CHECK(status == 0);
+    CHECK(state_of(mounted) == "clean");
+}
+
 std::string in_force(const KernelMount& mounted) {
     return succeed({"getfattr", "--only-values", "-n", "user.pinfs.options", mounted.root()}).out;
 }
@@ -508,10 +515,7 @@ TEST_CASE("SIGTERM during an unmount waits for its end", "[mount][system]") {
         REQUIRE(umount2(mounted.root().c_str(), 0) == 0);
         usleep(static_cast<useconds_t>(300 * round));
         kill(daemon, SIGTERM);
-        const int status = mounted.wait_for_daemon();
-        CAPTURE(mounted.log());
-        CHECK(status == 0);
-        CHECK(state_of(mounted) == "clean");
+        check_orderly_end(mounted);
     }
     mounted.check();
 }
@@ -529,10 +533,7 @@ TEST_CASE("an unmount right after closes is no failure", "[mount][system]") {
         for (int i = 0; i < 500; ++i) files.push_back(open(path.c_str(), O_RDONLY | O_CLOEXEC));
         for (const int file : files) close(file);
         REQUIRE(umount2(mounted.root().c_str(), 0) == 0);
-        const int status = mounted.wait_for_daemon();
-        CAPTURE(mounted.log());
-        CHECK(status == 0);
-        CHECK(state_of(mounted) == "clean");
+        check_orderly_end(mounted);
     }
     mounted.check();
 }
