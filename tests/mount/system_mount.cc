@@ -532,7 +532,7 @@ TEST_CASE("an unmount right after closes is no failure", "[mount][system]") {
         std::vector<int> files;
         for (int i = 0; i < 500; ++i) files.push_back(open(path.c_str(), O_RDONLY | O_CLOEXEC));
         for (const int file : files) close(file);
-        REQUIRE(umount2(mounted.root().c_str(), 0) == 0);
+        REQUIRE(umount2(mounted.root().c_str(), MNT_DETACH) == 0);
         check_orderly_end(mounted);
     }
     mounted.check();
