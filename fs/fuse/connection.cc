@@ -85,8 +85,8 @@ int serve_requests(fuse_session* session, unsigned threads, bool clone) {
     fuse_loop_cfg_set_idle_threads(config, threads);
     const int result = fuse_session_loop_mt(session, config);
     fuse_loop_cfg_destroy(config);
-    // What the end of a connection is to a thread that was just taking a request: an ordinary
-    // unmount too, as files that were closed before it are still told of.
+    // A thread that is just taking a request when the connection ends is told so, not ENODEV. It
+    // may be an ordinary unmount: files that were closed before it are still told of.
     return result == -ECONNABORTED ? 0 : result;
 }
 

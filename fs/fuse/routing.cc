@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse/routing.h"
 
+#include <chrono>
+
 #include "fs/fuse/edge.h"
 #include "fs/fuse/virtual_nodes.h"
 #include "fs/waits.h"
