@@ -100,6 +100,7 @@ namespace pinfs {
     X(change_too_large,        EIO,          "a change does not fit the journal") \
     X(region_in_use,           EBUSY,        "the region is in use") \
     X(region_not_mappable,     ENODEV,       "the region cannot be mapped") \
+    X(device_not_bound,        ENXIO,        "the device has another driver, or none: daxctl reconfigure-device -m devdax gives it back") \
     X(no_thread,               EAGAIN,       "no further thread could be started") \
     X(out_of_memory,           ENOMEM,       "out of memory") \
     X(system,                  EIO,          "a system call failed")

@@ -10,8 +10,11 @@
 
 #include <array>
 #include <cerrno>
+#include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "lib/context.h"
 #include "lib/failure.h"
@@ -36,6 +39,21 @@ int read_head(int fd, bool is_device, std::uint64_t unit_bytes, Head& head) {
     std::memcpy(head.data(), mapped, head.size());
     munmap(mapped, unit_bytes);
     return 0;
+}
+
+/// Whether what this link of the device's in sysfs names ends with `end`.
+bool links_to(dev_t device, const char* link, std::string_view end) {
+    char name[64];
+    std::snprintf(name, sizeof(name), "/sys/dev/char/%u:%u/%s", major(device), minor(device), link);
+    char target[PATH_MAX];
+    const ssize_t length = readlink(name, target, sizeof(target));
+    return length > 0 && std::string_view(target, static_cast<std::size_t>(length)).ends_with(end);
+}
+
+/// A device that went to another driver while the mount has it open still opens, but kernels (6.12)
+/// do not survive it that somebody maps it.
+bool lost_its_driver(dev_t device) {
+    return links_to(device, "subsystem", "/bus/dax") && !links_to(device, "driver", "/device_dax");
 }
 
 int cannot_open(const pinfs_context& context, const char* path, bool from_environment) {
@@ -73,6 +91,8 @@ int open_region(pinfs_context& context, bool writable) {
                     path, major(device), minor(device), static_cast<unsigned long long>(inode),
                     major(context.region.device), minor(context.region.device),
                     static_cast<unsigned long long>(context.region.inode));
+    if (is_device && lost_its_driver(device))
+        return fail(ENODEV, "The device of the region %s has another driver now, or none.", path);
     Head head{};
     if (const int error = read_head(file.get(), is_device, context.region.map_align_bytes, head);
         error != 0)

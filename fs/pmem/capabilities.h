@@ -22,8 +22,9 @@ struct Found {
 };
 
 /// Regular files and device DAX nodes only. Touches nothing: a caller may ask before it opens what
-/// might be a FIFO or a device that acts when it is opened. Errors: region_not_mappable.
-Expected<void> check_mappable(const struct stat& status);
+/// might be a FIFO or a device that acts when it is opened. Errors: region_not_mappable;
+/// device_not_bound, e.g. of memory that `daxctl reconfigure-device -m system-ram` took.
+Expected<void> check_mappable(const struct stat& status, const std::string& sysfs = "/sys");
 
 /// Of an open file. `sysfs` is where the kernel's device tree is (tests have their own).
 /// Errors: region_not_mappable, system.

@@ -82,7 +82,7 @@ public:
 
     /// Opens and maps a device DAX node or a regular file. The lock dies with the process (or is
     /// inherited by a child that keeps the Region). Errors: system, region_in_use,
-    /// region_too_small, region_not_mappable.
+    /// region_too_small, region_not_mappable, device_not_bound.
     static Expected<std::unique_ptr<Region>> open(const std::string& path,
                                                   const OpenOptions& options);
 

@@ -291,8 +291,9 @@ PINFS_API int pinfs_lease_drop(struct pinfs_context* ctx, int fd, uint64_t offse
  * fsync(2). A child of fork(2) has no map.
  *
  * Return: 0, or -EINVAL (alignment or range), -EPERM (no lease), -EACCES (the region does not open
- * for this user, or @fd not for this), -ENODEV (another region is there), -ENXIO (NOALLOC and a
- * hole), -EOPNOTSUPP (not in DAX mode), -ENOSPC, -ENOMEM (a limit, or too many mappings).
+ * for this user, or @fd not for this), -ENODEV (another region is there, or the device went to
+ * another driver), -ENXIO (NOALLOC and a hole), -EOPNOTSUPP (not in DAX mode), -ENOSPC, -ENOMEM (a
+ * limit, or too many mappings).
  */
 PINFS_API int pinfs_map(struct pinfs_context* ctx, int fd, uint64_t offset_bytes,
                         uint64_t length_bytes, int prot, uint32_t flags, void** addr_out);

@@ -14,7 +14,9 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <optional>
 #include <vector>
 
 #include "fs/pmem/capabilities.h"
@@ -266,6 +268,35 @@ TEST_CASE("region: a DAX device's size, alignment and persistence are what sysfs
         const auto found = find_capabilities(-1, status, sysfs.path());
         REQUIRE_FALSE(found);
         CHECK(found.error().cause == Cause::region_not_mappable);
+    }
+}
+
+TEST_CASE("region: a DAX device that another driver has is refused before it is opened",
+          "[pmem][unit]") {
+    const TemporaryDirectory sysfs;
+    const auto status = dax_node(sysfs, "ndbus0/region0/dax0.0", "1073741824", "2097152");
+    const std::string device = sysfs.file("devices/ndbus0/region0/dax0.0/dax0.0");
+    const auto cause = [&] {
+        const auto mappable = check_mappable(status, sysfs.path());
+        return mappable ? std::nullopt : std::optional(mappable.error().cause);
+    };
+    const auto link = [&](const std::string& to, const std::string& name) {
+        std::filesystem::create_directories(sysfs.file(to));
+        std::filesystem::create_directory_symlink(sysfs.file(to), device + "/" + name);
+    };
+    CHECK(cause() == Cause::region_not_mappable);
+    SECTION("on today's kernels, where it has a driver") {
+        link("bus/dax", "subsystem");
+        CHECK(cause() == Cause::device_not_bound);
+        link("bus/dax/drivers/kmem", "driver");
+        CHECK(cause() == Cause::device_not_bound);
+        std::filesystem::remove(device + "/driver");
+        link("bus/dax/drivers/device_dax", "driver");
+        CHECK(cause() == std::nullopt);
+    }
+    SECTION("on those where a class of devices has none") {
+        link("class/dax", "subsystem");
+        CHECK(cause() == std::nullopt);
     }
 }
 
